@@ -1,0 +1,1 @@
+"""Which images belong together: manifest, checks, splits, batches."""

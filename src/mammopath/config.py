@@ -1,0 +1,325 @@
+"""Configuration: one frozen pydantic model per command, read from one YAML file.
+
+Every key has a default that works. An unknown key is an error that names the nearest known one.
+``--set a.b=c`` changes one key; the resolved configuration is saved with every run.
+"""
+
+import difflib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mammopath.errors import ConfigError
+from mammopath.types import Modality
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, and strict about unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+Model = TypeVar("Model", bound=Settings)
+
+
+# ---------------------------------------------------------------- data
+
+
+class SourceSettings(Settings):
+    """One data set on disk."""
+
+    source: str
+    """A key of the table of sources: mias, bach, idc, table, phantom."""
+    root: Path
+    """Folder as downloaded, or the file for ``table``. Relative to the working directory."""
+    domain: str = ""
+    """Overrides the domain of every record of this source."""
+
+
+class DataSettings(Settings):
+    """Which images."""
+
+    manifests: tuple[Path, ...] = ()
+    """Manifests written by ``mammopath index``."""
+    sources: tuple[SourceSettings, ...] = ()
+    """Data sets to index on the way, in place of manifests."""
+    validation: float = Field(0.2, gt=0, lt=0.5)
+    """Share of each training site's patients that selects the model (``source_val``)."""
+    test_share: float = Field(0.3, gt=0, lt=0.9)
+    """Share of a site's patients that tests the in-domain reference, where no official split exists."""
+    limit: int = Field(0, ge=0)
+    """Use at most so many images per site, whole patients, drawn with the seed; 0 for all. For trials."""
+
+
+# ---------------------------------------------------------------- prepare
+
+
+class MammogramSettings(Settings):
+    """From mammogram pixels to the tensor of the stem."""
+
+    height: int = 448
+    """Rows of the prepared image; a multiple of the patch size. Mammograms are tall."""
+    width: int = 224
+    """Columns of the prepared image; a multiple of the patch size."""
+    crop: bool = True
+    """Crop to the breast; survives film labels, borders and tape."""
+    low: float = Field(0.005, ge=0, lt=0.5)
+    """Quantile of breast intensities that becomes 0."""
+    high: float = Field(0.998, gt=0.5, le=1)
+    """Quantile of breast intensities that becomes 1."""
+
+
+class PathologySettings(Settings):
+    """From histology pixels to the tensor of the stem."""
+
+    height: int = 224
+    """Largest number of rows of a prepared field; a multiple of the patch size."""
+    width: int = 224
+    """Largest number of columns of a prepared field; a multiple of the patch size."""
+    um: float = Field(0.0, ge=0)
+    """Resample to so many micrometres per pixel where the spacing is known; 0 fits the field to the size."""
+
+
+class AugmentSettings(Settings):
+    """Random changes of training images: draw, then apply."""
+
+    flip: bool = True
+    """Mirror left-right (and up-down and by quarter turns for pathology)."""
+    rotate: float = Field(10.0, ge=0, le=45)
+    """Largest rotation of a mammogram in degrees."""
+    zoom: float = Field(0.1, ge=0, lt=0.5)
+    """Largest relative change of scale."""
+    gamma: float = Field(0.4, ge=0)
+    """Spread of log gamma of a mammogram."""
+    contrast: float = Field(0.3, ge=0, lt=1)
+    """Largest relative change of contrast and brightness of a mammogram."""
+    blur: float = Field(0.8, ge=0)
+    """Largest sigma of a Gaussian blur in pixels."""
+    noise: float = Field(0.03, ge=0)
+    """Largest standard deviation of added noise."""
+    hed: float = Field(0.05, ge=0)
+    """Spread of haematoxylin-eosin-DAB jitter of pathology."""
+
+
+class PrepareSettings(Settings):
+    """From a record to a sample."""
+
+    mammogram: MammogramSettings = MammogramSettings()
+    pathology: PathologySettings = PathologySettings()
+    augment: AugmentSettings = AugmentSettings()
+    draws: int = Field(2, ge=0)
+    """Augmented views cached per image where the trunk is frozen; 0 trains on the plain view only."""
+
+
+# ---------------------------------------------------------------- model
+
+AdapterKind = Literal["none", "adaptformer", "lora", "convpass"]
+
+
+class ModelSettings(Settings):
+    """The network."""
+
+    encoder: str = "vit_tiny_demo"
+    """A key of the table of encoders (``mammopath weights list``)."""
+    weights: Path | None = None
+    """Pretrained weights of the trunk (safetensors); none trains from scratch."""
+    train_trunk: Literal["none", "last_k", "all"] = "none"
+    """Which trunk blocks are trained."""
+    last_k: int = Field(2, ge=1)
+    """How many of the last read blocks are trained with ``train_trunk: last_k``."""
+    readout: dict[Modality, tuple[int, ...]] = {"mammogram": (4,), "pathology": (4,)}
+    """Blocks that are read, counted from 1; several are mixed with learned weights."""
+    cut: dict[Modality, int] = {"mammogram": 0, "pathology": 0}
+    """Block below and at which a frozen trunk's activations are cached; 0 is the patch embedding. At or below
+    the lowest readout block."""
+    token_pool: dict[Modality, int] = {"mammogram": 1, "pathology": 1}
+    """Average so many by so many tokens at the cut, to make the part above it cheaper."""
+    adapter: AdapterKind = "adaptformer"
+    """Modality-specific adapter in each block above the cut; fresh ones change nothing."""
+    adapter_width: int = Field(64, ge=1)
+    """Bottleneck of the adapter (rank for LoRA)."""
+    adapter_scale: float = 0.1
+    """Scale of the adapter's output (AdaptFormer)."""
+    modality_norms: bool = True
+    """LayerNorm affines of their own for each modality above the cut."""
+    pool_width: int = 128
+    """Hidden width of gated-attention pooling."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+    """Dropout in front of the heads."""
+    align_width: int = 256
+    """Width of the alignment space."""
+
+
+# ---------------------------------------------------------------- train
+
+
+class TrainSettings(Settings):
+    """The training loop."""
+
+    method: str = "erm"
+    """A key of the table of methods."""
+    overrides: dict[str, Any] = {}
+    """Changes to single keys of the method's recipe."""
+    steps: int = Field(300, ge=1)
+    """Optimisation steps."""
+    batch: int = Field(16, ge=2)
+    """Images per training site and step."""
+    lr: float = Field(1e-3, gt=0)
+    """Peak learning rate of AdamW for heads, adapters and norms."""
+    trunk_lr: float = Field(1e-5, gt=0)
+    """Peak learning rate of trunk blocks, where they are trained."""
+    layer_decay: float = Field(0.75, gt=0, le=1)
+    """Learning rate of a trunk block relative to the block above it."""
+    weight_decay: float = Field(0.05, ge=0)
+    """Of AdamW; norms, biases and scalars are left out."""
+    warmup: float = Field(0.1, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises; then it falls as a cosine."""
+    clip: float = Field(1.0, gt=0)
+    """Largest norm of the gradient."""
+    validate_every: int = Field(50, ge=1)
+    """Steps between two validations."""
+    balance: Literal["none", "label"] = "label"
+    """Draw classes equally often within a site, or as they come."""
+    average: Literal["none", "ema", "swad"] = "none"
+    """Weight averaging."""
+    ema: float = Field(0.99, gt=0, lt=1)
+    """Decay of the exponential moving average."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the trained part."""
+    trunk_precision: Literal["fp32", "bf16"] = "bf16"
+    """Arithmetic of the frozen part below the cut; its activations are kept in half precision either way."""
+
+
+class RunSettings(Settings):
+    """``mammopath train``: data, model and training of one run."""
+
+    name: str = "run"
+    """Stands in reports."""
+    data: DataSettings = DataSettings()
+    prepare: PrepareSettings = PrepareSettings()
+    model: ModelSettings = ModelSettings()
+    train: TrainSettings = TrainSettings()
+    select: Literal["source_val", "last", "oracle"] = "source_val"
+    """Rule that picks the step; ``oracle`` looks at the held-out site and is labelled as an upper bound."""
+    seed: int = 0
+    """Of splits, batches, augmentation and initialisation."""
+    cache: Path | None = None
+    """Folder of cached activations; none keeps them beside the output."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute."""
+    threads: int = Field(0, ge=0)
+    """CPU threads; 0 leaves it to torch."""
+
+
+class LodoSettings(RunSettings):
+    """``mammopath lodo``: folds x methods x seeds of one run."""
+
+    held_out: tuple[str, ...] = ()
+    """Sites to leave out, one at a time; none means every site."""
+    methods: tuple[str, ...] = ("erm",)
+    """Rows of the table: keys of the table of methods, or ``logreg`` (frozen trunk + logistic regression)."""
+    adaptation: tuple[str, ...] = ("none",)
+    """Test-time adaptations, a row each."""
+    seeds: tuple[int, ...] = (0,)
+    """One run each; splits and initialisation differ."""
+    in_domain: bool = True
+    """Also train with every site present, for the in-domain AUC and the gap."""
+    bootstrap: int = Field(2000, ge=100)
+    """Draws of the patient-cluster bootstrap."""
+
+
+COMMANDS: dict[str, type[Settings]] = {"train": RunSettings, "lodo": LodoSettings}
+"""Settings model per command that takes a configuration."""
+
+
+# ---------------------------------------------------------------- reading
+
+
+def load(model: type[Model], path: Path | None, changes: Sequence[str] = ()) -> Model:
+    """Read settings from YAML and apply ``a.b=c`` changes.
+
+    Raises:
+        ConfigError: file missing, not YAML, unknown key (with the nearest known one) or bad value.
+    """
+    values = _read_yaml(path) if path else {}
+    for change in changes:
+        _apply_change(values, change)
+    return parse(model, values, where=str(path or "defaults"))
+
+
+def parse(model: type[Model], values: dict[str, Any], *, where: str = "configuration") -> Model:
+    """Check plain values against a settings model.
+
+    Raises:
+        ConfigError: unknown key (with the nearest known one) or bad value.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(model, problem) for problem in error.errors()]
+        raise ConfigError(f"{where}:\n  " + "\n  ".join(lines)) from None
+
+
+def dump(settings: Settings) -> dict[str, Any]:
+    """Plain values for JSON or YAML; ``parse`` reads them back unchanged."""
+    return settings.model_dump(mode="json")
+
+
+def schema(command: str) -> str:
+    """JSON Schema of a command's configuration.
+
+    Raises:
+        ConfigError: the command takes no configuration.
+    """
+    if command not in COMMANDS:
+        raise ConfigError(f"{command} takes no configuration file; these do: {', '.join(COMMANDS)}")
+    return json.dumps(COMMANDS[command].model_json_schema(), indent=2)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file") from None
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a readable YAML file: {error}") from None
+    if values is not None and not isinstance(values, dict):
+        raise ConfigError(f"{path}: the top level must be keys and values")
+    return values or {}
+
+
+def _apply_change(values: dict[str, Any], change: str) -> None:
+    key, sign, text = change.partition("=")
+    if not sign or not key:
+        raise ConfigError(f"--set {change}: write it as key.key=value")
+    *parents, last = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {change}: {parent} holds a value, not keys")
+    values[last] = yaml.safe_load(text)
+
+
+def _explain(model: type[Settings], problem: Any) -> str:
+    place = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] != "extra_forbidden":
+        return f"{place}: {problem['msg']} (got {problem['input']!r})"
+    near = difflib.get_close_matches(str(problem["loc"][-1]), _keys_at(model, problem["loc"][:-1]), n=1)
+    return f"unknown key {place}" + (f"; did you mean {near[0]!r}?" if near else "")
+
+
+def _keys_at(model: type[Settings], location: tuple[int | str, ...]) -> list[str]:
+    here: Any = model
+    for part in location:
+        if isinstance(part, int):
+            continue
+        annotation = here.model_fields[part].annotation
+        inner = [a for a in (annotation, *getattr(annotation, "__args__", ())) if hasattr(a, "model_fields")]
+        if not inner:
+            return []
+        here = inner[0]
+    return list(here.model_fields)

@@ -1,0 +1,1 @@
+"""Files of pixels in, with their geometry."""

@@ -1,0 +1,1 @@
+"""Figures from predictions, numpy and scipy only."""

@@ -1,0 +1,1 @@
+"""The network: one trunk, parts per modality."""

@@ -1,0 +1,1 @@
+"""Loss terms, style mixing, and the table of training methods."""

@@ -1,0 +1,115 @@
+"""The tensor values that cross rooms: Sample, Batch, Output, Style."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mammopath.types import Modality
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One prepared image: what the stem of its modality takes.
+
+    Attributes:
+        image: intensities in [0, 1]; 1 channel for mammograms, 3 (RGB) for pathology. Height and
+            width are multiples of the patch size.
+        valid: True where there is image, False where there is padding.
+        lesion: 1 inside annotated findings, 0 outside, NaN where the source does not annotate.
+    """
+
+    image: Float[Tensor, "c h w"]
+    valid: Bool[Tensor, "h w"]
+    lesion: Float[Tensor, "h w"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images of one modality with what is known of them, as images or as tokens at the cut.
+
+    Exactly one of ``images`` and ``tokens`` is filled. Images may differ in size; tokens are padded
+    to the longest of the batch, and ``valid`` says which are real. ``tokens`` hold ``prefix`` tokens
+    first (CLS, registers), which ``valid`` and ``lesion`` leave out.
+
+    Attributes:
+        malignant: 1, 0 or NaN. severity: 0..3 or NaN.
+        domain: index of the site, in the order of the training domains of this modality.
+        patient: index of the patient: the bag an image belongs to.
+        pair: index of the pairing key, equal across modalities for the same patient; -1 for none.
+        row: index of the record in the manifest.
+        lesion: share of each token inside annotated findings; NaN where not annotated.
+    """
+
+    modality: Modality
+    malignant: Float[Tensor, " b"]
+    severity: Float[Tensor, " b"]
+    domain: Int[Tensor, " b"]
+    patient: Int[Tensor, " b"]
+    pair: Int[Tensor, " b"]
+    row: Int[Tensor, " b"]
+    valid: Bool[Tensor, "b n"]
+    lesion: Float[Tensor, "b n"]
+    tokens: Float[Tensor, "b m d"] | None = None
+    images: tuple[Float[Tensor, "c _h _w"], ...] = ()
+    prefix: int = 1
+
+    def __post_init__(self) -> None:
+        if (self.tokens is None) == (not self.images):
+            raise ValueError("a batch holds either images or tokens")
+
+    def __len__(self) -> int:
+        return len(self.malignant)
+
+    def with_tokens(self, tokens: Float[Tensor, "b m d"]) -> "Batch":
+        """The same batch with these tokens at the cut in place of its images or tokens."""
+        return replace(self, tokens=tokens, images=())
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on ``device``."""
+        moved = {name: _moved(value, device) for name, value in vars(self).items()}
+        return Batch(**moved)
+
+
+@dataclass(frozen=True)
+class Output:
+    """What the network says of a batch of one modality.
+
+    Attributes:
+        logit: malignancy of each image (or of each patient where the network pools images).
+        severity: CORN logits of P(severity > k | severity > k - 1), k = 0..2.
+        token_logit: lesion logit of each token: the localisation map; meaningless where ``valid`` is False.
+        attention: pooling weight of each token; sums to 1 per image, 0 on padding.
+        embedding: pooled representation that the heads read.
+        projection: embedding in the alignment space, L2-normalised.
+        valid: which tokens are real.
+    """
+
+    modality: Modality
+    logit: Float[Tensor, " b"]
+    severity: Float[Tensor, "b k"]
+    token_logit: Float[Tensor, "b n"]
+    attention: Float[Tensor, "b n"]
+    embedding: Float[Tensor, "b e"]
+    projection: Float[Tensor, "b a"]
+    valid: Bool[Tensor, "b n"]
+
+
+@dataclass(frozen=True)
+class Style:
+    """One drawn change of token statistics, and the block in front of which it happens.
+
+    ``apply`` takes patch tokens only (no CLS, no registers) and their validity, and returns new ones.
+    """
+
+    block: int
+    apply: Callable[[Float[Tensor, "b n d"], Bool[Tensor, "b n"]], Float[Tensor, "b n d"]]
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device)
+    return tuple(image.to(device) for image in value) if isinstance(value, tuple) else value
