@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -29,9 +30,9 @@ class Sample:
 
 @dataclass(frozen=True)
 class Batch:
-    """Images of one modality with what is known of them, as images or as tokens at the cut.
+    """Images of one modality with what is known of them, as samples or as tokens at the cut.
 
-    Exactly one of ``images`` and ``tokens`` is filled. Images may differ in size; tokens are padded
+    Exactly one of ``samples`` and ``tokens`` is filled. Samples may differ in size; tokens are padded
     to the longest of the batch, and ``valid`` says which are real. ``tokens`` hold ``prefix`` tokens
     first (CLS, registers), which ``valid`` and ``lesion`` leave out.
 
@@ -54,19 +55,19 @@ class Batch:
     valid: Bool[Tensor, "b n"]
     lesion: Float[Tensor, "b n"]
     tokens: Float[Tensor, "b m d"] | None = None
-    images: tuple[Float[Tensor, "c _h _w"], ...] = ()
+    samples: tuple[Sample, ...] = ()
     prefix: int = 1
 
     def __post_init__(self) -> None:
-        if (self.tokens is None) == (not self.images):
-            raise ValueError("a batch holds either images or tokens")
+        if (self.tokens is None) == (not self.samples):
+            raise ValueError("a batch holds either samples or tokens")
 
     def __len__(self) -> int:
         return len(self.malignant)
 
     def with_tokens(self, tokens: Float[Tensor, "b m d"]) -> "Batch":
-        """The same batch with these tokens at the cut in place of its images or tokens."""
-        return replace(self, tokens=tokens, images=())
+        """The same batch with these tokens at the cut in place of its samples or tokens."""
+        return replace(self, tokens=tokens, samples=())
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on ``device``."""
@@ -109,7 +110,17 @@ class Style:
     apply: Callable[[Float[Tensor, "b n d"], Bool[Tensor, "b n"]], Float[Tensor, "b n d"]]
 
 
+def share_per_token(mask: Float[Tensor, "h w"], cell: int) -> Float[Tensor, " n"]:
+    """Mean of a pixel mask over each ``cell`` x ``cell`` square, row by row; NaN where a pixel is NaN.
+
+    ``cell`` is the patch size times the token pooling; it divides height and width.
+    """
+    return F.avg_pool2d(mask[None, None], cell).flatten()
+
+
 def _moved(value: Any, device: torch.device) -> Any:
     if isinstance(value, Tensor):
         return value.to(device)
-    return tuple(image.to(device) for image in value) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return tuple(Sample(s.image.to(device), s.valid.to(device), s.lesion.to(device)) for s in value)
+    return value
