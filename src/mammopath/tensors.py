@@ -80,13 +80,15 @@ class Output:
     """What the network says of a batch of one modality.
 
     Attributes:
-        logit: malignancy of each image (or of each patient where the network pools images).
+        logit: malignancy of each image.
         severity: CORN logits of P(severity > k | severity > k - 1), k = 0..2.
         token_logit: lesion logit of each token: the localisation map; meaningless where ``valid`` is False.
         attention: pooling weight of each token; sums to 1 per image, 0 on padding.
-        embedding: pooled representation that the heads read.
-        projection: embedding in the alignment space, L2-normalised.
+        embedding: pooled representation of each image, which the heads read.
         valid: which tokens are real.
+        patients: the distinct patient indices of the batch, ascending.
+        patient_logit: malignancy of each of them, from its images pooled by gated attention.
+        projection: each patient in the alignment space, L2-normalised.
     """
 
     modality: Modality
@@ -95,8 +97,10 @@ class Output:
     token_logit: Float[Tensor, "b n"]
     attention: Float[Tensor, "b n"]
     embedding: Float[Tensor, "b e"]
-    projection: Float[Tensor, "b a"]
     valid: Bool[Tensor, "b n"]
+    patients: Int[Tensor, " p"]
+    patient_logit: Float[Tensor, " p"]
+    projection: Float[Tensor, "p a"]
 
 
 @dataclass(frozen=True)
