@@ -194,6 +194,75 @@ class TrainSettings(Settings):
     """Arithmetic of the frozen part below the cut; its activations are kept in half precision either way."""
 
 
+# ---------------------------------------------------------------- adapt
+
+
+class GuardSettings(Settings):
+    """When an adaptation is accepted, judged without labels; otherwise the source model stays."""
+
+    on: bool = True
+    """Off accepts everything that is finite; for experiments that show what the guard prevents."""
+    min_cases: int = Field(16, ge=2)
+    """Fewer cases than this cannot be judged: the source predicts."""
+    agreement: float = Field(0.9, ge=0, le=1)
+    """Least share of cases called as by the augmentation-averaged source, unless the source agrees less."""
+    prevalence: float = Field(0.05, ge=0, le=1)
+    """Largest shift of the predicted prevalence that does not bring it nearer to the source's."""
+    flips: float = Field(0.05, ge=0, le=1)
+    """Largest share of the source's probe set whose call changes."""
+    one_class: float = Field(0.98, gt=0.5, le=1)
+    """Share of cases in one class that counts as a collapse, unless the source says the same."""
+    auc_loss: float = Field(0.005, ge=0, le=1)
+    """Largest AUC that changes of order can cost which the augmentation-averaged source does not support."""
+    patience: int = Field(2, ge=1)
+    """Rollbacks after which a stream is no longer adapted."""
+    window: int = Field(512, ge=16)
+    """Newest cases of a stream that are judged together."""
+    probe_every: int = Field(32, ge=1)
+    """Cases between two looks at the probe set, where weights move."""
+
+
+class AdaptSettings(Settings):
+    """Test-time adaptation on unlabelled cases of one modality of one site."""
+
+    mode: Literal["calibrate", "online", "episodic"] = "calibrate"
+    """Adapt on the first cases, then freeze; adapt along the stream; or adapt to each batch afresh."""
+    cases: int = Field(0, ge=0)
+    """Cases that calibrate; 0 for all."""
+    epochs: int = Field(1, ge=0)
+    """Passes over the calibration cases; 0 changes nothing."""
+    steps: int = Field(1, ge=0)
+    """Updates per batch of an episode."""
+    head: Literal["malignancy", "severity"] = "malignancy"
+    """Whose uncertainty entropy methods reduce."""
+    lr: float | None = Field(None, gt=0)
+    """Learning rate; none takes the method's own."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """Of stochastic gradient descent."""
+    margin: float = Field(0.4, gt=0)
+    """Largest entropy of a reliable case as a share of ln C (EATA, SAR; DeYO's is 0.1 more)."""
+    drop: float = Field(0.2, ge=-1, le=1)
+    """Least fall of the called class's probability when the middle of the image is hidden (DeYO)."""
+    fisher: float = Field(2000.0, ge=0)
+    """Weight of EATA's anti-forgetting term; needs a probe set of the source."""
+    entropy: float = Field(0.1, ge=0)
+    """Weight of the entropy of ``style``."""
+    anchor: float = Field(1.0, ge=0)
+    """Weight of the squared distance of ``style`` from the source's parameters."""
+    radius: float = Field(0.05, gt=0)
+    """Largest distance of ``style`` from the source, relative to the length of what moves."""
+    balance: float = Field(1.0, ge=0)
+    """Weight of entropy and of the divergence from the prior in ``tact_adapt``."""
+    supports: int = Field(20, ge=-1)
+    """Supports per class of ``t3a``; -1 keeps all up to ``memory``."""
+    memory: int = Field(4096, ge=16)
+    """Most supports per class that are ever kept."""
+    directions: int = Field(2, ge=0)
+    """Style directions that ``tact`` removes."""
+    guard: GuardSettings = GuardSettings()
+    """The guard."""
+
+
 class RunSettings(Settings):
     """``mammopath train``: data, model and training of one run."""
 
