@@ -1,0 +1,116 @@
+"""What a training method is made of: every ingredient, its switch, its weight and its published default."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from mammopath.config import Settings
+from mammopath.types import MODALITIES, Modality
+
+
+class TaskRecipe(Settings):
+    """What the network learns to say; a weight of 0 leaves a task out."""
+
+    malignancy: float = Field(1.0, ge=0)
+    """Of the malignancy of each image."""
+    patient: float = Field(1.0, ge=0)
+    """Of the malignancy of each patient, known from any of the images."""
+    lesion: float = Field(0.0, ge=0)
+    """Of the lesion map, learnt from image labels alone (multiple instance)."""
+    boxes: float = Field(0.0, ge=0)
+    """Of the lesion map, learnt from annotated findings where a source has them."""
+    severity: float = Field(0.0, ge=0)
+    """Of the severity category (CORN)."""
+    fusion: float = Field(0.0, ge=0)
+    """Of malignancy and severity read from both modalities of the same patient."""
+    fusion_kind: Literal["late", "cross"] = "late"
+    """``late`` averages the two patients' logits; ``cross`` reads the cross-attention of the network."""
+    top_share: float = Field(0.05, gt=0, le=1)
+    """Share of an image's tokens that speaks for the image in the lesion map (at least one token)."""
+    weighting: Literal["fixed", "uncertainty", "pcgrad"] = "fixed"
+    """How the tasks are balanced: as weighted above, by learned uncertainty on top, or by projecting away
+    conflicting gradients."""
+
+
+class StyleRecipe(Settings):
+    """Change of token statistics in training."""
+
+    kind: Literal["none", "mixstyle", "efdmix", "dsu"] = "none"
+    """Mix mean and spread, match sorted values, or perturb mean and spread."""
+    alpha: float = Field(0.1, gt=0)
+    """Of Beta(alpha, alpha), from which the share kept of an image's own statistics is drawn."""
+    probability: float = Field(0.5, ge=0, le=1)
+    """Of a change in a batch of one modality; 0 switches it off."""
+    share: float = Field(0.5, gt=0, le=1)
+    """Share of an image's tokens that is changed."""
+    depth: float = Field(0.7, gt=0, le=1)
+    """The block is drawn from this first share of the blocks above the cut."""
+
+
+class InvarianceRecipe(Settings):
+    """Penalty that asks the same of every training site, within a modality."""
+
+    kind: Literal["none", "irm", "vrex", "groupdro", "coral", "dann", "cdann", "fishr", "ib_irm"] = "none"
+    """Which penalty."""
+    weight: float = Field(1.0, ge=0)
+    """Of the penalty after annealing; 0 switches it off."""
+    anneal: float = Field(0.0, ge=0, lt=1)
+    """Share of the steps after which the weight applies; the optimiser is reset there."""
+    weight_before: float = Field(1.0, ge=0)
+    """Of the penalty before that."""
+    bottleneck: float = Field(0.0, ge=0)
+    """Of the variance of the features (IB-IRM), after annealing."""
+    step_size: float = Field(0.01, gt=0)
+    """Of the site weights (GroupDRO)."""
+    memory: float = Field(0.95, ge=0, lt=1)
+    """Decay of the running gradient variances (Fishr)."""
+    hidden: int = Field(256, ge=1)
+    """Width of the site discriminator (DANN, CDANN)."""
+
+
+class AlignRecipe(Settings):
+    """Contrast of the two modalities' patients in the alignment space."""
+
+    kind: Literal["none", "infonce", "supcon", "siglip"] = "none"
+    """Softmax with one true partner, softmax with many, or a sigmoid for each pair."""
+    weight: float = Field(0.1, ge=0)
+    """Of the loss; 0 switches it off."""
+    pairing: tuple[Literal["same_patient", "same_label"], ...] = ("same_patient", "same_label")
+    """Links in order of preference: the first that a patient has is used."""
+    permuted_label: bool = False
+    """Control: partners are shuffled, so that nothing true is left to learn."""
+    memory: int = Field(256, ge=0)
+    """Patients of each modality that are remembered from earlier batches; 0 uses the batch alone."""
+    temperature: float = Field(0.07, gt=0)
+    """At the start; learned, and never below 0.01."""
+    bias: float = -10.0
+    """At the start; learned (SigLIP)."""
+
+    @model_validator(mode="after")
+    def _true_pairs_only(self) -> Self:
+        if self.kind == "infonce" and self.pairing != ("same_patient",):
+            raise ValueError("infonce contrasts true pairs: set pairing: [same_patient], or kind: supcon")
+        return self
+
+
+class Recipe(Settings):
+    """One training method: a row of the table of methods.
+
+    A recipe whose style, invariance and align parts are off, and whose tasks are the default ones, is
+    empirical risk minimisation.
+    """
+
+    caption: str = ""
+    """What it is, in one line of the report."""
+    modalities: tuple[Modality, ...] = Field(MODALITIES, min_length=1)
+    """Which modalities are trained."""
+    tasks: TaskRecipe = TaskRecipe()
+    """What the network learns to say."""
+    style: StyleRecipe = StyleRecipe()
+    """Change of token statistics."""
+    invariance: InvarianceRecipe = InvarianceRecipe()
+    """Penalty across sites."""
+    align: AlignRecipe = AlignRecipe()
+    """Contrast across modalities."""
+    average: Literal["ema", "swad"] | None = None
+    """Weight averaging that belongs to the method; none leaves it to the training settings."""
