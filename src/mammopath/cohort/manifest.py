@@ -1,0 +1,274 @@
+"""The manifest: a Parquet table of records that says the same on every machine."""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from mammopath import __version__
+from mammopath.errors import DataError
+from mammopath.files import writing
+from mammopath.types import UNKNOWN, Finding, Record, Skipped, Spacing
+
+SCHEMA: Final = {
+    "image_id": pl.String,
+    "path": pl.String,
+    "patient": pl.String,
+    "domain": pl.String,
+    "modality": pl.String,
+    "malignant": pl.Float64,
+    "severity": pl.Float64,
+    "patient_known": pl.Boolean,
+    "laterality": pl.String,
+    "view": pl.String,
+    "um_x": pl.Float64,
+    "um_y": pl.Float64,
+    "spacing_source": pl.String,
+    "findings": pl.String,
+    "pair_key": pl.String,
+    "official_split": pl.String,
+    "attributes": pl.String,
+    "bytes": pl.Int64,
+}
+"""Columns of a manifest file. Null is unknown; ``findings`` and ``attributes`` are JSON; ``path`` is relative
+to the root; ``bytes`` is the size of the file when it was indexed, -1 if it could not be seen."""
+
+_KEY: Final = "mammopath"
+_PLAIN: Final = (
+    "image_id", "patient", "domain", "modality", "patient_known", "laterality", "view", "spacing_source",
+    "pair_key", "official_split",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Records of one or several sources, and where they come from.
+
+    Attributes:
+        records: one per image; their paths lie under ``root``.
+        sizes: bytes of each file when it was indexed; -1 if it could not be seen.
+        root: folder that stored paths are relative to.
+        sources: names of the sources.
+        skipped: files and rows that were left out, with reasons.
+        created: when it was indexed (ISO 8601, UTC); version: of the package that did.
+    """
+
+    records: tuple[Record, ...]
+    sizes: tuple[int, ...]
+    root: Path
+    sources: tuple[str, ...]
+    skipped: tuple[Skipped, ...] = ()
+    created: str = ""
+    version: str = __version__
+
+    def __post_init__(self) -> None:
+        if len(self.records) != len(self.sizes):
+            raise ValueError(f"{len(self.records)} records but {len(self.sizes)} file sizes")
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Names of the sites, sorted."""
+        return tuple(sorted({r.domain for r in self.records}))
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over what the records say and how large their files are.
+
+        The same on every machine, in every folder and for every order of the records.
+        """
+        rows = (
+            json.dumps([_row(r, size) | {"path": ""}], sort_keys=True)
+            for r, size in zip(self.records, self.sizes, strict=True)
+        )
+        return hashlib.sha256("\n".join(sorted(rows)).encode()).hexdigest()
+
+
+def collect(entries: Iterable[Record | Skipped], *, source: str, root: Path, domain: str = "") -> Manifest:
+    """Make a manifest of what a source's ``index`` yields; one image at a time, so memory stays small.
+
+    A second record of the same image is skipped. ``domain`` overrides the site of every record, and the
+    first part of its ``image_id`` with it, so that two tables of two sites do not meet.
+
+    Raises:
+        DataError: nothing was found.
+    """
+    records: dict[str, tuple[Record, int]] = {}
+    skipped = []
+    for entry in entries:
+        if isinstance(entry, Skipped):
+            skipped.append(entry)
+            continue
+        record = _moved(entry, domain) if domain else entry
+        if record.image_id in records:
+            skipped.append(Skipped(str(record.path), "annotation", f"second record of {record.image_id}"))
+        else:
+            records[record.image_id] = (record, _size(record.path))
+    if not records:
+        first = (
+            f" The first of {len(skipped)} skipped: {skipped[0].where}: {skipped[0].why}" if skipped else ""
+        )
+        raise DataError(f"{root}: no image of source {source!r} was found; is this the right folder?{first}")
+    return Manifest(
+        records=tuple(record for record, _ in records.values()),
+        sizes=tuple(size for _, size in records.values()),
+        root=root,
+        sources=(source,),
+        skipped=tuple(skipped),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def write(manifest: Manifest, path: Path) -> None:
+    """Write a manifest as Parquet, whole or not at all.
+
+    Raises:
+        DataError: an image lies outside the root.
+    """
+    rows = [
+        _row(r, size) | {"path": _relative(r, manifest.root)}
+        for r, size in zip(manifest.records, manifest.sizes, strict=True)
+    ]
+    facts = {
+        "root": str(manifest.root.absolute()),
+        "sources": manifest.sources,
+        "skipped": [[s.where, s.code, s.why] for s in manifest.skipped],
+        "created": manifest.created,
+        "version": manifest.version,
+        "fingerprint": manifest.fingerprint,
+    }
+    with writing(path) as temporary:
+        pl.DataFrame(rows, schema=SCHEMA).write_parquet(temporary, metadata={_KEY: json.dumps(facts)})
+
+
+def read(path: Path, *, root: Path | None = None) -> Manifest:
+    """Read a manifest; ``root`` says where the images are now, if they have moved.
+
+    Raises:
+        DataError: not a manifest, a column is missing, or its content is not what its fingerprint says.
+    """
+    try:
+        table = pl.read_parquet(path)
+        facts = json.loads(pl.read_parquet_metadata(path)[_KEY])
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such manifest; write it with: mammopath index") from None
+    except (pl.exceptions.PolarsError, OSError, KeyError, ValueError) as error:
+        raise DataError(f"{path}: not a manifest ({error}); write it with: mammopath index") from None
+    if missing := SCHEMA.keys() - set(table.columns):
+        raise DataError(f"{path}: columns {', '.join(sorted(missing))} are missing; index the source again")
+    root = Path(facts["root"]) if root is None else root
+    manifest = Manifest(
+        records=tuple(_record(row, root) for row in table.iter_rows(named=True)),
+        sizes=tuple(table["bytes"]),
+        root=root,
+        sources=tuple(facts["sources"]),
+        skipped=tuple(Skipped(*entry) for entry in facts["skipped"]),
+        created=facts["created"],
+        version=facts["version"],
+    )
+    if manifest.fingerprint != facts["fingerprint"]:
+        raise DataError(f"{path}: the rows do not match their fingerprint; index the source again")
+    return manifest
+
+
+def concat(manifests: Sequence[Manifest]) -> Manifest:
+    """One manifest of several, in their order; its root is their nearest common folder.
+
+    Raises:
+        DataError: none is given, or two of them hold the same ``image_id``.
+    """
+    if not manifests:
+        raise DataError("no manifest is given; write one with: mammopath index")
+    seen: dict[str, Path] = {}
+    for manifest in manifests:
+        for record in manifest.records:
+            if record.image_id in seen:
+                raise DataError(
+                    f"{record.image_id} is in two manifests: {seen[record.image_id]} and {record.path}; "
+                    "list each data set once, or give one of them another domain"
+                )
+            seen[record.image_id] = record.path
+    return Manifest(
+        records=tuple(r for m in manifests for r in m.records),
+        sizes=tuple(size for m in manifests for size in m.sizes),
+        root=Path(os.path.commonpath([m.root.absolute() for m in manifests])),
+        sources=tuple(dict.fromkeys(s for m in manifests for s in m.sources)),
+        skipped=tuple(s for m in manifests for s in m.skipped),
+        created=max(m.created for m in manifests),
+    )
+
+
+def _moved(record: Record, domain: str) -> Record:
+    _, _, rest = record.image_id.partition("/")
+    return replace(record, domain=domain, image_id=f"{domain}/{rest}")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+def _relative(record: Record, root: Path) -> str:
+    try:
+        return record.path.absolute().relative_to(root.absolute()).as_posix()
+    except ValueError:
+        raise DataError(f"{record.path}: lies outside the root {root} of its manifest") from None
+
+
+def _row(record: Record, size: int) -> dict[str, Any]:
+    spacing = record.spacing
+    return {name: getattr(record, name) for name in _PLAIN} | {
+        "malignant": _or_none(record.malignant),
+        "severity": _or_none(record.severity),
+        "um_x": float(spacing.um_x) if spacing else None,
+        "um_y": float(spacing.um_y) if spacing else None,
+        "findings": json.dumps([_finding_to_json(f) for f in record.findings]),
+        "attributes": json.dumps(dict(record.attributes), sort_keys=True, ensure_ascii=False),
+        "bytes": size,
+    }
+
+
+def _record(row: dict[str, Any], root: Path) -> Record:
+    return Record(
+        **{name: row[name] for name in _PLAIN},
+        path=root / row["path"],
+        malignant=_or_nan(row["malignant"]),
+        severity=_or_nan(row["severity"]),
+        spacing=None if row["um_x"] is None else Spacing(row["um_x"], row["um_y"]),
+        findings=tuple(_finding_from_json(f) for f in json.loads(row["findings"])),
+        attributes=json.loads(row["attributes"]),
+    )
+
+
+def _finding_to_json(finding: Finding) -> dict[str, Any]:
+    return {
+        "kind": finding.kind,
+        "points": [[float(x), float(y)] for x, y in finding.points],
+        "radius": float(finding.radius),
+        "malignant": _or_none(finding.malignant),
+        "name": finding.name,
+    }
+
+
+def _finding_from_json(values: dict[str, Any]) -> Finding:
+    points = tuple((float(x), float(y)) for x, y in values["points"])
+    return Finding(**values | {"points": points, "malignant": _or_nan(values["malignant"])})
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _or_nan(value: float | None) -> float:
+    return UNKNOWN if value is None else value
