@@ -47,6 +47,8 @@ class DataSettings(Settings):
     """Manifests written by ``mammopath index``."""
     sources: tuple[SourceSettings, ...] = ()
     """Data sets to index on the way, in place of manifests."""
+    unit: Literal["image", "breast", "patient"] = "image"
+    """Unit of evaluation."""
     validation: float = Field(0.2, gt=0, lt=0.5)
     """Share of each training site's patients that selects the model (``source_val``)."""
     test_share: float = Field(0.3, gt=0, lt=0.9)
@@ -88,7 +90,7 @@ class AugmentSettings(Settings):
     """Random changes of training images: draw, then apply."""
 
     flip: bool = True
-    """Mirror left-right (and up-down and by quarter turns for pathology)."""
+    """Mirror and turn pathology by quarters; mammograms keep their chest wall on the left."""
     rotate: float = Field(10.0, ge=0, le=45)
     """Largest rotation of a mammogram in degrees."""
     zoom: float = Field(0.1, ge=0, lt=0.5)
@@ -103,6 +105,8 @@ class AugmentSettings(Settings):
     """Largest standard deviation of added noise."""
     hed: float = Field(0.05, ge=0)
     """Spread of haematoxylin-eosin-DAB jitter of pathology."""
+    brightness: float = Field(0.1, ge=0, lt=1)
+    """Largest relative change of brightness of pathology."""
 
 
 class PrepareSettings(Settings):
