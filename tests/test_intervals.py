@@ -87,8 +87,8 @@ def test_coverage_is_near_nominal(kind):
 
 
 def test_differences_are_paired():
-    labels, scores, patients = _clustered(2)
-    noisy = scores + 6 * np.random.default_rng(0).normal(size=len(scores))
+    labels, scores, patients = _clustered(2, effect=2.5)
+    noisy = scores + 2 * np.random.default_rng(0).normal(size=len(scores))
     drawn = bootstrap([auc_statistic(labels, s) for s in (scores, noisy, scores + 1)], patients, draws=500)
     better, same = drawn.difference(0, 1), drawn.difference(0, 2)
     assert better.low > 0
