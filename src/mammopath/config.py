@@ -156,6 +156,8 @@ class ModelSettings(Settings):
     """Dropout in front of the heads."""
     align_width: int = 256
     """Width of the alignment space."""
+    fusion: bool = False
+    """Cross-attention of mammogram tokens over the same patient's pathology tokens, with heads of its own."""
 
 
 # ---------------------------------------------------------------- train
@@ -222,7 +224,7 @@ class GuardSettings(Settings):
     """Rollbacks after which a stream is no longer adapted."""
     window: int = Field(512, ge=16)
     """Newest cases of a stream that are judged together."""
-    probe_every: int = Field(32, ge=1)
+    probe_every: int = Field(64, ge=1)
     """Cases between two looks at the probe set, where weights move."""
 
 
@@ -257,8 +259,8 @@ class AdaptSettings(Settings):
     """Largest distance of ``style`` from the source, relative to the length of what moves."""
     balance: float = Field(1.0, ge=0)
     """Weight of entropy and of the divergence from the prior in ``tact_adapt``."""
-    supports: int = Field(20, ge=-1)
-    """Supports per class of ``t3a``; -1 keeps all up to ``memory``."""
+    supports: int | None = Field(20, ge=1)
+    """Supports per class of ``t3a``; none keeps all up to ``memory``."""
     memory: int = Field(4096, ge=16)
     """Most supports per class that are ever kept."""
     directions: int = Field(2, ge=0)

@@ -43,6 +43,7 @@ class Batch:
         pair: index of the pairing key, equal across modalities for the same patient; -1 for none.
         row: index of the record in the manifest.
         lesion: share of each token inside annotated findings; NaN where not annotated.
+        grid: rows and columns of each image's tokens, which lie row by row; None where they have no place.
     """
 
     modality: Modality
@@ -57,6 +58,7 @@ class Batch:
     tokens: Float[Tensor, "b m d"] | None = None
     samples: tuple[Sample, ...] = ()
     prefix: int = 1
+    grid: Int[Tensor, "b 2"] | None = None
 
     def __post_init__(self) -> None:
         if (self.tokens is None) == (not self.samples):
@@ -89,6 +91,8 @@ class Output:
         patients: the distinct patient indices of the batch, ascending.
         patient_logit: malignancy of each of them, from its images pooled by gated attention.
         projection: each patient in the alignment space, L2-normalised.
+        tokens: read-out patch tokens, which fusion links to the other modality; large, so drop them
+            (``replace(output, tokens=None)``) before keeping many outputs.
     """
 
     modality: Modality
@@ -101,6 +105,45 @@ class Output:
     patients: Int[Tensor, " p"]
     patient_logit: Float[Tensor, " p"]
     projection: Float[Tensor, "p a"]
+    tokens: Float[Tensor, "b n d"] | None = None
+
+
+@dataclass(frozen=True)
+class Described:
+    """One image as a frozen trunk sees it.
+
+    Attributes:
+        tokens: at the cut, pooled and rounded as ``Batch.tokens`` are; prefix first.
+        statistics: CLS, mean and standard deviation of the real patch tokens after each block.
+    """
+
+    tokens: Float[Tensor, "m d"]
+    statistics: Float[Tensor, "depth 3*d"]
+
+
+@dataclass(frozen=True)
+class FusedOutput:
+    """What the network says of patients from both modalities together.
+
+    Rows are the distinct pairing keys of the two batches. Only where ``paired`` does a row rest on both
+    modalities; elsewhere a learned token stands for the missing one.
+
+    Attributes:
+        pairs: pairing keys, ascending. paired: both modalities are there.
+        logit: malignancy. severity: CORN logits as in ``Output``.
+        link: share of attention that each mammogram token of the patient pays to each of the patient's
+            pathology tokens; sums to 1 over pathology tokens, 0 on padding and where not ``paired``.
+        mammogram: flat place (image * n + token) of each linked mammogram token in its batch; -1 padding.
+        pathology: the same of each linked pathology token.
+    """
+
+    pairs: Int[Tensor, " p"]
+    paired: Bool[Tensor, " p"]
+    logit: Float[Tensor, " p"]
+    severity: Float[Tensor, "p k"]
+    link: Float[Tensor, "p q t"]
+    mammogram: Int[Tensor, "p q"]
+    pathology: Int[Tensor, "p t"]
 
 
 @dataclass(frozen=True)

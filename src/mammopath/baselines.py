@@ -1,0 +1,96 @@
+"""The plain baseline: a frozen trunk's statistics and logistic regression, chosen on training sites only."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from jaxtyping import Float, Int
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from mammopath.errors import DataError
+from mammopath.features import TokenBank
+from mammopath.metrics.ranking import auc
+from mammopath.predict import Scores
+from mammopath.types import MODALITIES, Record
+
+C_GRID = (1e-4, 1e-3, 1e-2, 1e-1)
+"""Inverse strengths of the penalty that cross-validation chooses from."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What cross-validation inside the training sites chose, and how it scored there."""
+
+    block: int
+    c: float
+    auc: float
+
+
+def logreg_scores(
+    bank: TokenBank, records: Sequence[Record], train: Sequence[int], score: Sequence[int]
+) -> tuple[Scores, dict[str, Choice]]:
+    """Fit on ``train`` and score ``score``, per modality.
+
+    The features are CLS, mean and spread of the patch tokens of one block (Oquab et al. 2024 read DINOv2
+    out alike). Block and penalty are chosen by grouped cross-validation over the patients of the training
+    rows: the held-out site is never looked at.
+
+    Raises:
+        DataError: the training rows of a modality hold one class only.
+    """
+    found: dict[int, float] = {}
+    choices: dict[str, Choice] = {}
+    for modality in MODALITIES:
+        fit_rows = [r for r in train if records[r].modality == modality and records[r].malignant in (0, 1)]
+        score_rows = [r for r in score if records[r].modality == modality]
+        if not fit_rows or not score_rows:
+            continue
+        features = _features(bank, fit_rows)
+        labels = np.array([int(records[r].malignant) for r in fit_rows])
+        if len(set(labels)) < 2:
+            raise DataError(f"logreg: the training sites hold one class of {modality} only; add a site")
+        choices[modality] = choose(features, labels, [records[r].patient for r in fit_rows])
+        model = _model(choices[modality].c).fit(features[:, choices[modality].block], labels)
+        logits = model.decision_function(_features(bank, score_rows)[:, choices[modality].block])
+        found |= dict(zip(score_rows, logits.tolist(), strict=True))
+    rows = np.array(sorted(found), dtype=np.int64)
+    logit = np.array([found[int(r)] for r in rows])
+    return Scores(rows, logit, patient_means(records, rows, logit)), choices
+
+
+def choose(
+    features: Float[np.ndarray, "n depth s"], labels: Int[np.ndarray, " n"], patients: Sequence[str]
+) -> Choice:
+    """Best block and penalty by three-fold cross-validation that never splits a patient."""
+    folds = list(GroupKFold(3, shuffle=True, random_state=0).split(features, labels, patients))
+    tried = []
+    for block, c in product(range(features.shape[1]), C_GRID):
+        held = np.zeros(len(labels))
+        for train, test in folds:
+            model = _model(c).fit(features[train, block], labels[train])
+            held[test] = model.decision_function(features[test, block])
+        tried.append(Choice(block, c, float(auc(labels, held))))
+    return max(tried, key=lambda choice: choice.auc)
+
+
+def patient_means(
+    records: Sequence[Record], rows: Int[np.ndarray, " n"], logit: Float[np.ndarray, " n"]
+) -> Float[np.ndarray, " n"]:
+    """Mean logit over the images of each image's patient, per modality."""
+    keys = [(records[int(r)].modality, records[int(r)].patient) for r in rows]
+    sums: dict[tuple[str, str], list[float]] = {}
+    for key, value in zip(keys, logit, strict=True):
+        sums.setdefault(key, []).append(float(value))
+    return np.array([np.mean(sums[key]) for key in keys], dtype=float)
+
+
+def _features(bank: TokenBank, rows: Sequence[int]) -> Float[np.ndarray, "n depth s"]:
+    return np.stack([bank.statistics(row).numpy() for row in rows])
+
+
+def _model(c: float) -> Pipeline:
+    return make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=500, class_weight="balanced"))

@@ -1,0 +1,130 @@
+"""A cohort on the bench: readable records, and their views at the cut where the trunk is frozen."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mammopath.cohort import manifest
+from mammopath.cohort.loader import Labels
+from mammopath.cohort.manifest import Manifest
+from mammopath.cohort.splits import thin
+from mammopath.cohort.store import TokenStore
+from mammopath.config import DataSettings, RunSettings
+from mammopath.errors import ConfigError, DataError, ImageReadError
+from mammopath.features import Bank, SampleBank, TokenBank, fill, multiple, token_keys, token_store, view
+from mammopath.model.network import Network
+from mammopath.progress import Track, silent
+from mammopath.runs import build_network
+from mammopath.sources import SOURCES
+from mammopath.tensors import Sample
+from mammopath.types import Record, Skipped
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every run of a study shares.
+
+    Attributes:
+        records: what could be read.
+        skipped: what could not, with reasons.
+        fingerprint: of the manifests.
+        sources: names of the sources.
+        store: activations at the cut, ``keys`` their names; none where the trunk is trained from images.
+        samples: plain views kept in memory where there is no store.
+    """
+
+    records: Sequence[Record]
+    skipped: Sequence[Skipped]
+    fingerprint: str
+    sources: Sequence[str] = ()
+    store: TokenStore | None = None
+    keys: Sequence[Sequence[str]] = ()
+    samples: dict[int, Sample] = field(default_factory=dict)
+
+    def bank(self, labels: Labels, settings: RunSettings, network: Network) -> Bank:
+        """Where batches get their content."""
+        if self.store:
+            return TokenBank(self.store, self.keys, labels)
+        return SampleBank(self.records, labels, settings, network, kept=self.samples)
+
+
+def read_cohort(settings: DataSettings) -> Manifest:
+    """Read manifests and index sources; both together make one manifest.
+
+    Raises:
+        ConfigError: neither is named, or a source is unknown.
+        DataError: a manifest or source is not what it should be.
+    """
+    found = [manifest.read(path) for path in settings.manifests]
+    for source in settings.sources:
+        if source.source not in SOURCES:
+            raise ConfigError(f"data.sources: no source {source.source!r}; there are {', '.join(SOURCES)}")
+        entries = SOURCES[source.source].index(source.root)
+        found.append(manifest.collect(entries, source=source.source, root=source.root, domain=source.domain))
+    if not found:
+        raise ConfigError("no data: name manifests under data.manifests or data sets under data.sources")
+    return manifest.concat(found)
+
+
+def prepare_bench(
+    settings: RunSettings, *, cache: Path, strict: bool = False, track: Track = silent
+) -> Bench:
+    """Read the cohort and, with a frozen trunk, fill the store; unreadable images are left out and listed.
+
+    Args:
+        settings: data, preparation, model.
+        cache: folder of stored activations.
+        strict: stop at the first unreadable image.
+        track: shows progress.
+
+    Raises:
+        DataError: an image is unreadable and ``strict``, or none is readable.
+    """
+    cohort = read_cohort(settings.data)
+    records = [cohort.records[i] for i in thin(cohort.records, limit=settings.data.limit, seed=0)]
+    network = build_network(settings.model)
+    if network.lower_is_frozen():
+        store = token_store(cache, network, settings)
+        readable, unread = _present(records)
+        keys = token_keys(store, readable, settings.prepare.draws)
+        unread += fill(store, keys, readable, network, settings, track=track)
+        bad = {s.where for s in unread}
+        kept = [i for i, r in enumerate(readable) if r.image_id not in bad]
+        records, keys = [readable[i] for i in kept], [keys[i] for i in kept]
+        bench = Bench(records, [*cohort.skipped, *unread], cohort.fingerprint, cohort.sources, store, keys)
+    else:
+        records, samples, unread = _samples(records, network, settings, track=track)
+        skipped = [*cohort.skipped, *unread]
+        bench = Bench(records, skipped, cohort.fingerprint, cohort.sources, samples=samples)
+    return _demand(bench, unread, strict=strict)
+
+
+def _present(records: Sequence[Record]) -> tuple[list[Record], list[Skipped]]:
+    gone = [Skipped(r.image_id, "missing", f"{r.path} is not there") for r in records if not r.path.is_file()]
+    return [r for r in records if r.path.is_file()], gone
+
+
+def _samples(
+    records: Sequence[Record], network: Network, settings: RunSettings, *, track: Track
+) -> tuple[list[Record], dict[int, Sample], list[Skipped]]:
+    """Plain views of all records, in memory; for cohorts that train the trunk from images."""
+    kept: list[Record] = []
+    samples: dict[int, Sample] = {}
+    unread: list[Skipped] = []
+    for i in track(range(len(records)), "preparing images", len(records)):
+        try:
+            samples[len(kept)] = view(records[i], 0, settings, multiple=multiple(network))
+        except ImageReadError as error:
+            unread.append(Skipped(records[i].image_id, error.code, error.why))
+            continue
+        kept.append(records[i])
+    return kept, samples, unread
+
+
+def _demand(bench: Bench, unread: Sequence[Skipped], *, strict: bool) -> Bench:
+    if unread and strict:
+        listed = "\n  ".join(f"{s.where}: {s.why}" for s in unread[:10])
+        raise DataError(f"{len(unread)} images cannot be read, and --strict is on:\n  {listed}")
+    if not bench.records:
+        raise DataError("no image can be read; see the reasons with `mammopath check`")
+    return bench

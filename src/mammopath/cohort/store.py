@@ -1,0 +1,77 @@
+"""Activations of a frozen trunk, kept on disk: one small file per image and view.
+
+The key of a file holds everything that its content depends on: weights, preprocessing, the cut, the
+bytes of the image and the number of the augmented view. So a changed setting never meets old numbers,
+and parallel writers of the same key write the same content.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mammopath.files import writing
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One view of one image at the cut.
+
+    Attributes:
+        tokens: prefix tokens, then patch tokens, in half precision.
+        valid: which patch tokens are image and not padding.
+        lesion: share of each patch token inside annotated findings; NaN where not annotated.
+        statistics: CLS, mean and spread of the patch tokens after each block; no rows for augmented views.
+    """
+
+    tokens: Float[Tensor, "m d"]
+    valid: Bool[Tensor, " n"]
+    lesion: Float[Tensor, " n"]
+    statistics: Float[Tensor, "depth s"]
+
+
+@dataclass(frozen=True)
+class TokenStore:
+    """A folder of stored views that share one recipe (weights, preprocessing, cut)."""
+
+    folder: Path
+    recipe: str
+
+    def key(self, image_hash: str, draw: int) -> str:
+        """Name of the file for one view; ``draw`` 0 is the plain view."""
+        return hashlib.sha256(f"{self.recipe}|{image_hash}|{draw}".encode()).hexdigest()
+
+    def path(self, key: str) -> Path:
+        """Where a key lives."""
+        return self.folder / key[:2] / f"{key}.safetensors"
+
+    def has(self, key: str) -> bool:
+        """Whether the view is there; files appear whole or not at all."""
+        return self.path(key).exists()
+
+    def put(self, key: str, stored: Stored) -> None:
+        """Write one view; safe beside other writers."""
+        path = self.path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tensors = {name: value.contiguous() for name, value in vars(stored).items()}
+        with writing(path) as part:
+            safetensors.torch.save_file(tensors, part)
+
+    def get(self, key: str) -> Stored:
+        """Read one view.
+
+        Raises:
+            KeyError: the view is not there, or its file is damaged (then it is removed, to be made again).
+        """
+        path = self.path(key)
+        try:
+            return Stored(**safetensors.torch.load_file(path))
+        except FileNotFoundError:
+            raise KeyError(key) from None
+        except (OSError, TypeError, safetensors.SafetensorError):
+            path.unlink(missing_ok=True)
+            raise KeyError(key) from None

@@ -1,0 +1,122 @@
+"""From a table of predictions to result lines: one per site and modality, with intervals."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+
+from mammopath.metrics.calibration import brier, expected_calibration_error
+from mammopath.metrics.delong import delong_interval
+from mammopath.metrics.intervals import Interval, bootstrap
+from mammopath.metrics.operating import operating_point, youden_threshold
+from mammopath.metrics.ranking import auc, auc_statistic, average_precision
+
+Unit = Literal["image", "breast", "patient"]
+
+
+def by_unit(table: pl.DataFrame, unit: Unit) -> pl.DataFrame:
+    """Predictions per unit of evaluation, known labels only.
+
+    A breast's logit is the mean over its images; a patient's is the network's own pooling of all of
+    the patient's images. A unit is malignant where any of its images is.
+    """
+    known = table.filter(pl.col("malignant").is_not_nan())
+    if unit == "image":
+        return known
+    keys = ["site", "modality", "part", "patient"] + (["laterality"] if unit == "breast" else [])
+    logit = pl.col("logit" if unit == "breast" else "patient_logit").mean().alias("logit")
+    return (
+        known.group_by(keys, maintain_order=True)
+        .agg(logit, pl.col("malignant").max(), pl.col("in_test_split").any())
+        .with_columns(score=1 / (1 + (-pl.col("logit")).exp()))
+    )
+
+
+def result_lines(
+    table: pl.DataFrame, facts: Mapping[str, Any], *, unit: Unit, draws: int, seed: int
+) -> list[dict[str, Any]]:
+    """Result lines of one run: the test part of its table, one line per site and modality.
+
+    Args:
+        table: predictions of validation and test images (``predict.prediction_table``).
+        facts: what every line starts with (held_out, method, seed, ...).
+        unit: of evaluation.
+        draws: of the patient-cluster bootstrap.
+        seed: of the bootstrap.
+    """
+    rows = by_unit(table, unit)
+    lines = []
+    for (modality, site), test in sorted(rows.filter(part="test").group_by("modality", "site")):
+        val = rows.filter(pl.col("part") == "val", pl.col("modality") == modality)
+        line = {"site": site, "modality": modality, "unit": unit} | _sizes(test)
+        line |= _ranking(test, draws=draws, seed=seed) | _decisions(val, test)
+        lines.append(dict(facts) | {k: _plain(v) for k, v in line.items()})
+    return lines
+
+
+def source_val_auc(table: pl.DataFrame, unit: Unit, modality: str | None = None) -> float:
+    """Mean AUC over the validation parts of the training sites that hold both classes."""
+    val = by_unit(table, unit).filter(part="val")
+    if modality:
+        val = val.filter(pl.col("modality") == modality)
+    scores = [_auc(group) for _, group in sorted(val.group_by("modality", "site"), key=lambda g: g[0])]
+    known = [s for s in scores if not math.isnan(s)]
+    return float(np.mean(known)) if known else math.nan
+
+
+def _sizes(test: pl.DataFrame) -> dict[str, Any]:
+    positives = int(test["malignant"].sum())
+    return {"n": test.height, "patients": test["patient"].n_unique(), "positives": positives}
+
+
+def _ranking(test: pl.DataFrame, *, draws: int, seed: int) -> dict[str, Any]:
+    split = test.filter(pl.col("in_test_split"))
+    interval = _interval(test, draws=draws, seed=seed)
+    return {
+        "auc": interval.value,
+        "auc_low": interval.low,
+        "auc_high": interval.high,
+        "interval": interval.method,
+        "auc_test_split": _auc(split),
+        "average_precision": average_precision(*_arrays(test)),
+    }
+
+
+def _interval(test: pl.DataFrame, *, draws: int, seed: int) -> Interval:
+    """DeLong where units are independent, else the patient-cluster bootstrap."""
+    labels, logits = _arrays(test)
+    if test["patient"].n_unique() == test.height:
+        return delong_interval(labels, logits)
+    patients = test["patient"].to_numpy()
+    return bootstrap([auc_statistic(labels, logits)], patients, draws=draws, seed=seed).interval()
+
+
+def _decisions(val: pl.DataFrame, test: pl.DataFrame) -> dict[str, Any]:
+    threshold = youden_threshold(*_arrays(val, "score")) if val.height else math.nan
+    labels, scores = _arrays(test, "score")
+    at = operating_point(labels, scores, threshold)
+    return {
+        "threshold": threshold,
+        "balanced_accuracy": at.balanced_accuracy,
+        "sensitivity": at.sensitivity,
+        "specificity": at.specificity,
+        "ece": expected_calibration_error(labels, scores),
+        "brier": brier(labels, scores),
+    }
+
+
+def _auc(table: pl.DataFrame) -> float:
+    return float(auc(*_arrays(table)))
+
+
+def _arrays(table: pl.DataFrame, column: str = "logit") -> tuple[np.ndarray, np.ndarray]:
+    return table["malignant"].to_numpy().astype(np.int64), table[column].to_numpy().astype(float)
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN; numbers keep six decimals, far below their noise."""
+    if isinstance(value, float | np.floating):
+        return None if math.isnan(value) else round(float(value), 6)
+    return value

@@ -1,0 +1,178 @@
+"""One run: a fold of a cohort, trained, validated and tested, into a run folder."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+
+from mammopath.baselines import logreg_scores
+from mammopath.bench import Bench
+from mammopath.cohort.loader import label_table, training_sites, training_steps
+from mammopath.cohort.splits import Fold, fold
+from mammopath.config import RunSettings, TrainSettings
+from mammopath.errors import ConfigError
+from mammopath.evaluate import source_val_auc
+from mammopath.explain import write_examples
+from mammopath.features import TokenBank
+from mammopath.files import append_line
+from mammopath.model.network import Network
+from mammopath.objectives.methods import method_recipe
+from mammopath.objectives.objective import Objective
+from mammopath.objectives.recipe import Recipe
+from mammopath.predict import Scores, predict, prediction_table, write_table
+from mammopath.progress import Track, silent
+from mammopath.runs import build_network, save_facts, save_model, writing_folder
+from mammopath.train import Watch, fit
+from mammopath.types import Modality, Record
+
+LOGREG = "logreg"
+"""Row of the table of methods that trains no network: frozen trunk and logistic regression."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run found, before it is evaluated."""
+
+    table: pl.DataFrame
+    facts: Mapping[str, Any]
+
+
+def run(
+    bench: Bench, settings: RunSettings, *, held_out: str | None, folder: Path, track: Track = silent
+) -> Outcome:
+    """Train on every site but ``held_out``, test on it, and write the run folder.
+
+    Args:
+        bench: the cohort.
+        settings: model, method, training, seed.
+        held_out: the site that is left out; None trains with every site, for the in-domain reference.
+        folder: the run folder; must not exist.
+        track: shows progress.
+
+    Raises:
+        ConfigError: the folder exists, or a setting does not fit.
+        DataError: the fold cannot be made (unknown site, one class only, nobody left).
+    """
+    started = time.monotonic()
+    part = fold(
+        bench.records,
+        held_out=held_out,
+        validation=settings.data.validation,
+        test_share=settings.data.test_share,
+        seed=settings.seed,
+    )
+    with writing_folder(folder) as building:
+        solve = _logreg if settings.train.method == LOGREG else _train
+        scores, facts = solve(bench, settings, part, building, track=track)
+        table = _table(bench.records, part, scores)
+        write_table(building / "predictions.parquet", table)
+        timing = {"seconds": round(time.monotonic() - started, 1), "threads": torch.get_num_threads()}
+        save_facts(building, _fold_facts(bench, settings, part) | facts | timing)
+    return Outcome(table, facts)
+
+
+def _train(
+    bench: Bench, settings: RunSettings, part: Fold, folder: Path, *, track: Track
+) -> tuple[Scores, dict[str, Any]]:
+    recipe = method_recipe(settings.train.method, settings.train.overrides)
+    train, val, test = (
+        _of_modalities(bench.records, rows, recipe) for rows in (part.train, part.val, part.test)
+    )
+    sites = training_sites(bench.records, train)
+    labels = label_table(bench.records, sites)
+    torch.manual_seed(settings.seed)
+    network = build_network(settings.model).to(_device(settings))
+    objective = _objective(network, recipe, settings, sites)
+    bank = bench.bank(labels, settings, network)
+    steps = training_steps(
+        bench.records, train, settings.train, draws=settings.prepare.draws, seed=settings.seed
+    )
+    chosen = test if settings.select == "oracle" else val
+
+    def validate(now: Network) -> dict[str, float]:
+        table = _table(bench.records, part, predict(now, bank, bench.records, chosen), all_val=True)
+        by_modality = {f"val_auc_{m}": source_val_auc(table, "image", m) for m in sites}
+        return {"score": source_val_auc(table, "image")} | by_modality
+
+    best = fit(
+        network,
+        objective,
+        ({m: bank.batch(m, picks).to(network.device()) for m, picks in step.items()} for step in steps),
+        _with_average(settings.train, recipe),
+        watch=Watch(
+            validate,
+            log=lambda row: append_line(folder / "log.jsonl", json.dumps(row)),
+            track=track,
+            select_last=settings.select == "last",
+        ),
+        seed=settings.seed,
+    )
+    network.load_trained_state(best.state)
+    save_model(folder, best.state, settings)
+    scores = predict(network, bank, bench.records, sorted([*val, *test]))
+    write_examples(folder, network, bank, bench.records, scores, rows=test, settings=settings)
+    counts = {"counters": dict(objective.counters), "idle": dict(objective.idle_reasons)}
+    return scores, {"best_step": best.step, "sites": sites, "recipe": recipe.model_dump()} | counts
+
+
+def _logreg(
+    bench: Bench, settings: RunSettings, part: Fold, folder: Path, *, track: Track
+) -> tuple[Scores, dict[str, Any]]:
+    del folder, track
+    labels = label_table(bench.records, training_sites(bench.records, part.train))
+    if not bench.store:
+        raise ConfigError(f"{LOGREG} needs a frozen trunk: set model.train_trunk: none and model.weights")
+    bank = TokenBank(bench.store, bench.keys, labels)
+    scores, choices = logreg_scores(bank, bench.records, part.train, sorted([*part.val, *part.test]))
+    chosen = {m: {"block": c.block + 1, "C": c.c, "cv_auc": round(c.auc, 4)} for m, c in choices.items()}
+    return scores, {"best_step": 0, "choices": chosen, "counters": {}, "idle": {}}
+
+
+def _objective(
+    network: Network, recipe: Recipe, settings: RunSettings, sites: Mapping[Modality, Sequence[str]]
+) -> Objective:
+    objective = Objective(
+        recipe,
+        width=network.embedding_width,
+        align_width=settings.model.align_width,
+        domains={m: len(names) for m, names in sites.items()},
+        steps=settings.train.steps,
+    )
+    return objective.to(network.device())
+
+
+def _of_modalities(records: Sequence[Record], rows: Sequence[int], recipe: Recipe) -> list[int]:
+    return [row for row in rows if records[row].modality in recipe.modalities]
+
+
+def _with_average(settings: TrainSettings, recipe: Recipe) -> TrainSettings:
+    return settings.model_copy(update={"average": recipe.average}) if recipe.average else settings
+
+
+def _table(records: Sequence[Record], part: Fold, scores: Scores, *, all_val: bool = False) -> pl.DataFrame:
+    named = dict.fromkeys(part.test, "val" if all_val else "test") | dict.fromkeys(part.val, "val")
+    return prediction_table(records, scores, part=named, test_split=set(part.test_split))
+
+
+def _fold_facts(bench: Bench, settings: RunSettings, part: Fold) -> dict[str, Any]:
+    rows = ("train", "val", "test", "test_split", "dropped")
+    return {
+        "held_out": part.held_out,
+        "method": settings.train.method,
+        "seed": settings.seed,
+        "select": settings.select,
+        "fingerprint": bench.fingerprint,
+        "rows": {name: len(getattr(part, name)) for name in rows},
+        "warnings": list(part.warnings),
+        "device": str(_device(settings)),
+    }
+
+
+def _device(settings: RunSettings) -> torch.device:
+    cuda = settings.device == "cuda" or (settings.device == "auto" and torch.cuda.is_available())
+    return torch.device("cuda" if cuda else "cpu")

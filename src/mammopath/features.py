@@ -1,0 +1,202 @@
+"""Where batches get their content: from stored activations of a frozen trunk, or from images.
+
+Both banks answer ``batch(modality, picks)``; training and prediction do not know which one they use.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from mammopath.cohort.loader import Labels, Pick, collate
+from mammopath.cohort.store import Stored, TokenStore
+from mammopath.config import RunSettings
+from mammopath.errors import ImageReadError
+from mammopath.files import sha256
+from mammopath.model.network import Network
+from mammopath.prepare.augment import apply, draw
+from mammopath.prepare.sample import load_sample, prepare_fingerprint
+from mammopath.progress import Track
+from mammopath.tensors import Batch, Sample, share_per_token
+from mammopath.types import Modality, Record, Skipped
+
+
+class Bank(Protocol):
+    """Gives batches of any rows and views."""
+
+    def batch(self, modality: Modality, picks: Sequence[Pick]) -> Batch:
+        """Put the picked views together."""
+        ...
+
+
+def multiple(network: Network) -> int:
+    """Side lengths of prepared images are multiples of this, so that pooled tokens fit evenly."""
+    return max(network.cell("mammogram"), network.cell("pathology"))
+
+
+def view(record: Record, number: int, settings: RunSettings, *, multiple: int) -> Sample:
+    """Prepare one view of a record: 0 is plain, others are augmented by their own seed.
+
+    The seed is made of the image's name and the view's number, so a view is the same in every run.
+    """
+    sample = load_sample(record, settings.prepare, multiple=multiple).sample
+    return sample if number == 0 else augmented(sample, record, number, settings)
+
+
+def augmented(sample: Sample, record: Record, number: int, settings: RunSettings) -> Sample:
+    """The augmented view of that number."""
+    digest = hashlib.sha256(f"{record.image_id}|{number}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+    return apply(sample, draw(settings.prepare.augment, record.modality, generator=generator))
+
+
+@dataclass
+class SampleBank:
+    """Prepares images as they are asked for; keeps plain views in memory up to a budget.
+
+    Attributes:
+        budget: bytes of plain views to keep.
+        fresh: count of augmented views asked for, so that each one is new.
+    """
+
+    records: Sequence[Record]
+    labels: Labels
+    settings: RunSettings
+    network: Network
+    budget: int = 2 << 30
+    fresh: int = 0
+    kept: dict[int, Sample] = field(default_factory=dict)
+
+    def batch(self, modality: Modality, picks: Sequence[Pick]) -> Batch:
+        """Put the picked views together, as samples."""
+        samples = [self._sample(pick) for pick in picks]
+        return collate(self.labels, [p.row for p in picks], samples, cell=self.network.cell(modality))
+
+    def _sample(self, pick: Pick) -> Sample:
+        plain = self._plain(pick.row)
+        if pick.draw == 0:
+            return plain
+        self.fresh += 1
+        return augmented(plain, self.records[pick.row], self.fresh, self.settings)
+
+    def _plain(self, row: int) -> Sample:
+        if row in self.kept:
+            return self.kept[row]
+        sample = view(self.records[row], 0, self.settings, multiple=multiple(self.network))
+        size = sum(t.numel() * t.element_size() for t in vars(sample).values())
+        if self.budget >= size:
+            self.budget -= size
+            self.kept[row] = sample
+        return sample
+
+
+@dataclass(frozen=True)
+class TokenBank:
+    """Reads stored activations at the cut; ``keys[row][draw]`` names them."""
+
+    store: TokenStore
+    keys: Sequence[Sequence[str]]
+    labels: Labels
+    cell: int = 1
+
+    def batch(self, modality: Modality, picks: Sequence[Pick]) -> Batch:
+        """Put the picked views together, as tokens."""
+        items = [self.store.get(self.keys[p.row][p.draw]) for p in picks]
+        return collate(self.labels, [p.row for p in picks], items, cell=self.cell)
+
+    def statistics(self, row: int) -> torch.Tensor:
+        """CLS, mean and spread of the plain view's patch tokens after each block, depth x 3d."""
+        return self.store.get(self.keys[row][0]).statistics.float()
+
+
+def token_store(folder: Path, network: Network, settings: RunSettings) -> TokenStore:
+    """The store for this trunk, preprocessing and cut."""
+    parts = (
+        network.lower_fingerprint(),
+        prepare_fingerprint(settings.prepare),
+        str(sorted(settings.model.cut.items())),
+        str(sorted(settings.model.token_pool.items())),
+        settings.train.trunk_precision,
+    )
+    return TokenStore(folder, hashlib.sha256("|".join(parts).encode()).hexdigest())
+
+
+def token_keys(store: TokenStore, records: Sequence[Record], draws: int) -> list[list[str]]:
+    """Names of the stored views of every record: by the bytes of its file and its name."""
+    hashes = [f"{sha256(r.path)}|{r.image_id}" for r in records]
+    return [[store.key(h, number) for number in range(draws + 1)] for h in hashes]
+
+
+def fill(
+    store: TokenStore,
+    keys: Sequence[Sequence[str]],
+    records: Sequence[Record],
+    network: Network,
+    settings: RunSettings,
+    *,
+    track: Track,
+    chunk: int = 8,
+) -> list[Skipped]:
+    """Run the frozen trunk once over every missing view; can be stopped and started at any time.
+
+    Returns:
+        Records that could not be read; they have no views.
+    """
+    missing = [row for row, names in enumerate(keys) if not all(store.has(k) for k in names)]
+    skipped: list[Skipped] = []
+    groups = [missing[i : i + chunk] for i in range(0, len(missing), chunk)]
+    network.eval()
+    for number in track(range(len(groups)), "trunk features", len(groups)):
+        skipped += _fill_group(store, keys, records, network, settings, rows=groups[number])
+    return skipped
+
+
+def _fill_group(
+    store: TokenStore,
+    keys: Sequence[Sequence[str]],
+    records: Sequence[Record],
+    network: Network,
+    settings: RunSettings,
+    *,
+    rows: Sequence[int],
+) -> list[Skipped]:
+    wanted: dict[Modality, list[tuple[str, int, Sample]]] = {}
+    skipped: list[Skipped] = []
+    for row in rows:
+        record = records[row]
+        try:
+            plain = view(record, 0, settings, multiple=multiple(network))
+        except ImageReadError as error:
+            skipped.append(Skipped(record.image_id, error.code, error.why))
+            continue
+        views = [plain, *(augmented(plain, record, n, settings) for n in range(1, len(keys[row])))]
+        wanted.setdefault(record.modality, []).extend(
+            (key, number, sample)
+            for number, (key, sample) in enumerate(zip(keys[row], views, strict=True))
+            if not store.has(key)
+        )
+    for modality, views_wanted in wanted.items():
+        _describe_and_put(store, network, settings, modality=modality, views=views_wanted)
+    return skipped
+
+
+def _describe_and_put(
+    store: TokenStore,
+    network: Network,
+    settings: RunSettings,
+    *,
+    modality: Modality,
+    views: Sequence[tuple[str, int, Sample]],
+) -> None:
+    cell = network.cell(modality)
+    described = network.describe(
+        [sample for _, _, sample in views], modality, precision=settings.train.trunk_precision
+    )
+    for (key, number, sample), found in zip(views, described, strict=True):
+        rows = found.statistics if number == 0 else found.statistics[:0]
+        valid = share_per_token(sample.valid.float(), cell) > 0.5
+        lesion = share_per_token(sample.lesion, cell)
+        store.put(key, Stored(found.tokens.half(), valid, lesion.half(), rows.half()))

@@ -1,0 +1,161 @@
+"""Leave one domain out: folds x methods x seeds, one result line each, resumed where it stopped."""
+
+import fcntl
+import json
+import math
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from mammopath.bench import Bench, prepare_bench
+from mammopath.cohort.check import check_records
+from mammopath.cohort.facts import cohort_facts
+from mammopath.config import LodoSettings, dump
+from mammopath.errors import ConfigError
+from mammopath.evaluate import result_lines, source_val_auc
+from mammopath.experiment import LOGREG, Outcome, run
+from mammopath.files import append_line, read_lines, write_text
+from mammopath.objectives.methods import method_recipe
+from mammopath.progress import Track, silent
+from mammopath.types import Record
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the table; ``held_out`` is empty for the in-domain reference."""
+
+    held_out: str
+    method: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Name of the run folder."""
+        return f"{self.held_out or 'in_domain'}__{self.method}__{self.seed}"
+
+
+def lodo(settings: LodoSettings, out: Path, *, strict: bool = False, track: Track = silent) -> Path:
+    """Run every cell that ``out/results.jsonl`` does not hold yet.
+
+    A killed study goes on where it stopped: finished runs are kept, a half-written run is removed and
+    made again. Lines hold no times, so a resumed study has the same lines as an uninterrupted one.
+
+    Args:
+        settings: the whole study.
+        out: folder of the study; a folder of another configuration is refused.
+        strict: stop at the first unreadable image instead of listing it.
+        track: shows progress.
+
+    Returns:
+        Path of results.jsonl.
+
+    Raises:
+        ConfigError: ``out`` holds a study with other settings, or another process works on it.
+    """
+    results = out / "results.jsonl"
+    with locked(out):
+        _keep_config(settings, out)
+        bench = prepare_bench(settings, cache=settings.cache or out / "cache", strict=strict, track=track)
+        _write_data_facts(bench, out)
+        todo = [c for c in cells(settings, bench.records) if c.name not in finished(results)]
+        for number in track(range(len(todo)), "runs", len(todo)):
+            append_cell(results, _run_cell(bench, settings, todo[number], out / "runs"))
+    return results
+
+
+def cells(settings: LodoSettings, records: Sequence[Record]) -> list[Cell]:
+    """All runs of a study, in order; a method that does not train a site's modality has no run for it."""
+    sites = sorted({r.domain for r in records})
+    folds = list(settings.held_out or sites) + ([""] if settings.in_domain else [])
+    modalities = {s: {r.modality for r in records if r.domain == s} for s in sites}
+    found = []
+    for seed, method, held_out in product(settings.seeds, settings.methods, folds):
+        trained = None if method == LOGREG else set(method_recipe(method, {}).modalities)
+        if trained is None or not held_out or trained & modalities.get(held_out, trained):
+            found.append(Cell(held_out, method, seed))
+    return found
+
+
+def finished(results: Path) -> set[str]:
+    """Names of the runs whose lines are all there."""
+    lines = [json.loads(line) for line in read_lines(results)]
+    counts = Counter(line["run"] for line in lines)
+    return {line["run"] for line in lines if counts[line["run"]] == line["of"]}
+
+
+def append_cell(results: Path, lines: Sequence[dict[str, Any]]) -> None:
+    """Append the lines of one run; lines of an unfinished attempt at it are dropped first."""
+    name = lines[0]["run"]
+    kept = [line for line in read_lines(results) if json.loads(line)["run"] != name]
+    if len(kept) != len(read_lines(results)):
+        write_text(results, "".join(line + "\n" for line in kept))
+    for line in lines:
+        append_line(results, json.dumps(line))
+
+
+def _run_cell(bench: Bench, settings: LodoSettings, cell: Cell, runs: Path) -> list[dict[str, Any]]:
+    train = settings.train.model_copy(update={"method": cell.method})
+    chosen = settings.model_copy(update={"train": train, "seed": cell.seed})
+    shutil.rmtree(runs / cell.name, ignore_errors=True)  # a run without its lines was not finished
+    outcome = run(bench, chosen, held_out=cell.held_out or None, folder=runs / cell.name)
+    facts = _line_facts(cell, settings, outcome)
+    lines = result_lines(
+        outcome.table, facts, unit=settings.data.unit, draws=settings.bootstrap, seed=cell.seed
+    )
+    return [line | _source_val(outcome, line) | {"of": len(lines)} for line in lines]
+
+
+def _line_facts(cell: Cell, settings: LodoSettings, outcome: Outcome) -> dict[str, Any]:
+    return {
+        "run": cell.name,
+        "held_out": cell.held_out,
+        "method": cell.method,
+        "adaptation": "none",
+        "seed": cell.seed,
+        "select": settings.select,
+        "best_step": outcome.facts["best_step"],
+        "counters": outcome.facts["counters"],
+        "idle": outcome.facts["idle"],
+    }
+
+
+def _source_val(outcome: Outcome, line: dict[str, Any]) -> dict[str, Any]:
+    value = source_val_auc(outcome.table, line["unit"], line["modality"])
+    return {"source_val_auc": None if math.isnan(value) else round(value, 6)}
+
+
+def _keep_config(settings: LodoSettings, out: Path) -> None:
+    path, text = out / "config.json", json.dumps(dump(settings), indent=2)
+    if path.exists() and path.read_text() != text:
+        raise ConfigError(f"{out} holds a study with other settings; name another folder, or remove it")
+    write_text(path, text)
+
+
+def _write_data_facts(bench: Bench, out: Path) -> None:
+    if (out / "data.json").exists():
+        return
+    facts = {"fingerprint": bench.fingerprint} | cohort_facts(bench.records)
+    facts["check"] = [vars(finding) for finding in check_records(bench.records).findings]
+    facts["skipped"] = [{"where": s.where, "code": s.code, "why": s.why} for s in bench.skipped]
+    write_text(out / "data.json", json.dumps(facts, indent=2))
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder alone; the lock goes with the process, however it ends.
+
+    Raises:
+        ConfigError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"{folder}: another process works on this study") from None
+        yield

@@ -1,0 +1,105 @@
+"""Scores of a trained network for any rows, and their table."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Float, Int
+
+from mammopath.cohort.loader import Pick
+from mammopath.features import Bank
+from mammopath.files import writing
+from mammopath.model.network import Network
+from mammopath.types import Modality, Record
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Malignancy logits of images.
+
+    Attributes:
+        rows: of the records, ascending.
+        logit: of each image.
+        patient_logit: of the patient of each image, from all its images of one modality.
+    """
+
+    rows: Int[np.ndarray, " n"]
+    logit: Float[np.ndarray, " n"]
+    patient_logit: Float[np.ndarray, " n"]
+
+
+def predict(
+    network: Network, bank: Bank, records: Sequence[Record], rows: Sequence[int], *, size: int = 64
+) -> Scores:
+    """Score rows of any modality; the images of a patient always meet in one batch.
+
+    Args:
+        network: put into evaluation mode and left in it.
+        bank: where the content comes from.
+        records: all of them.
+        rows: which to score.
+        size: images per batch, more where a patient has more.
+    """
+    network.eval()
+    found: list[tuple[int, float, float]] = []
+    with torch.inference_mode():
+        for modality, group in whole_patients(records, rows, size=size):
+            batch = bank.batch(modality, [Pick(row, 0) for row in group])
+            output = network(batch.to(network.device()))
+            place = torch.searchsorted(output.patients, batch.patient.to(output.patients))
+            patient = output.patient_logit[place]
+            found += zip(group, output.logit.tolist(), patient.tolist(), strict=True)
+    found.sort()
+    columns = list(zip(*found, strict=True)) if found else [(), (), ()]
+    return Scores(np.array(columns[0], dtype=np.int64), *(np.array(c, dtype=float) for c in columns[1:]))
+
+
+def whole_patients(
+    records: Sequence[Record], rows: Sequence[int], *, size: int
+) -> Iterator[tuple[Modality, list[int]]]:
+    """Groups of about ``size`` rows of one modality that never split a patient."""
+    order = sorted(rows, key=lambda r: (records[r].modality, records[r].domain, records[r].patient, r))
+    group: list[int] = []
+    for row in order:
+        new_patient = group and records[row].patient != records[group[-1]].patient
+        other = group and records[row].modality != records[group[-1]].modality
+        if group and (other or (new_patient and len(group) >= size)):
+            yield records[group[0]].modality, group
+            group = []
+        group.append(row)
+    if group:
+        yield records[group[0]].modality, group
+
+
+def prediction_table(
+    records: Sequence[Record], scores: Scores, *, part: Mapping[int, str], test_split: set[int]
+) -> pl.DataFrame:
+    """One row per scored image; ``part`` says whether it validated or tested the run."""
+    chosen = [records[row] for row in scores.rows]
+    with np.errstate(over="ignore"):
+        probability = 1 / (1 + np.exp(-scores.logit))
+    return pl.DataFrame(
+        {
+            "image_id": [r.image_id for r in chosen],
+            "patient": [r.patient for r in chosen],
+            "site": [r.domain for r in chosen],
+            "modality": [r.modality for r in chosen],
+            "laterality": [r.laterality for r in chosen],
+            "view": [r.view for r in chosen],
+            "malignant": [r.malignant for r in chosen],
+            "logit": scores.logit,
+            "patient_logit": scores.patient_logit,
+            "score": probability,
+            "part": [part[int(row)] for row in scores.rows],
+            "in_test_split": [int(row) in test_split for row in scores.rows],
+        }
+    )
+
+
+def write_table(path: Path, table: pl.DataFrame) -> None:
+    """Write a table as Parquet, whole or not at all."""
+    with writing(path) as part:
+        table.write_parquet(part)

@@ -1,0 +1,110 @@
+"""Run folders: a trained model as files a person can read; never overwritten, never half-written.
+
+model.safetensors   what was trained, and no more
+config.json         resolved settings
+run.json            versions, seed, sites, data fingerprint, timings, hashes
+log.jsonl           a row per validation
+predictions.parquet scores of validation and test images
+"""
+
+import json
+import platform
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from mammopath import RESEARCH_USE_ONLY, __version__
+from mammopath.config import RunSettings, dump, parse
+from mammopath.errors import ConfigError, WeightsError
+from mammopath.files import sha256, write_text, writing
+from mammopath.model.network import Network
+from mammopath.model.weights import build_network
+
+PACKAGES = ("torch", "numpy", "polars", "pydicom", "pillow", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A loaded run: the network in evaluation mode, its settings, and the facts of run.json."""
+
+    folder: Path
+    network: Network
+    settings: RunSettings
+    facts: Mapping[str, Any]
+
+
+@contextmanager
+def writing_folder(folder: Path) -> Iterator[Path]:
+    """A folder under construction that becomes ``folder`` when the block succeeds.
+
+    Raises:
+        ConfigError: ``folder`` exists already; runs are never overwritten.
+    """
+    if folder.exists():
+        raise ConfigError(f"{folder}: there is something already; name another folder, or remove it")
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def save_model(folder: Path, state: Mapping[str, Tensor], settings: RunSettings) -> None:
+    """Write weights and settings into a run folder under construction."""
+    with writing(folder / "model.safetensors") as path:
+        safetensors.torch.save_file({k: v.contiguous() for k, v in state.items()}, path)
+    write_text(folder / "config.json", json.dumps(dump(settings), indent=2))
+
+
+def save_facts(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write run.json: the facts given, the versions of what ran, and the hash of the weights."""
+    model = folder / "model.safetensors"
+    common = {
+        "notice": RESEARCH_USE_ONLY,
+        "model_sha256": sha256(model) if model.exists() else None,
+        "versions": versions(),
+    }
+    write_text(folder / "run.json", json.dumps(common | dict(facts), indent=2))
+
+
+def versions() -> dict[str, str]:
+    """Versions of this program and of the packages that numbers depend on."""
+    found = {"mammopath": __version__, "python": platform.python_version(), "platform": sys.platform}
+    return found | {name: version(name) for name in PACKAGES}
+
+
+def load_run(folder: Path) -> Run:
+    """Rebuild the network of a run.
+
+    Raises:
+        WeightsError: a file is missing, damaged, edited by hand, or of another architecture.
+    """
+    try:
+        settings = parse(RunSettings, _only_run_keys(json.loads((folder / "config.json").read_text())))
+        facts = json.loads((folder / "run.json").read_text())
+        state = safetensors.torch.load_file(folder / "model.safetensors")
+    except FileNotFoundError as error:
+        raise WeightsError(f"{folder} is not a run folder: {error.filename} is missing") from None
+    except (json.JSONDecodeError, safetensors.SafetensorError) as error:
+        raise WeightsError(f"{folder}: a file is damaged: {error}; train the run again") from None
+    if sha256(folder / "model.safetensors") != facts.get("model_sha256"):
+        raise WeightsError(f"{folder}/model.safetensors is not the file that run.json tells of")
+    network = build_network(settings.model)
+    network.load_trained_state(state)
+    return Run(folder, network.eval(), settings, facts)
+
+
+def _only_run_keys(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in values.items() if k in RunSettings.model_fields}
