@@ -35,7 +35,13 @@ def cohort(sizes: dict[tuple[str, str], tuple[int, int]]) -> list[Record]:
 def stored(tokens: int) -> Stored:
     """A view of so many patch tokens."""
     valid = torch.ones(tokens, dtype=torch.bool)
-    return Stored(torch.ones(tokens + 1, 2).half(), valid, torch.zeros(tokens).half(), torch.zeros(0, 6))
+    return Stored(
+        torch.ones(tokens + 1, 2).half(),
+        valid,
+        torch.zeros(tokens).half(),
+        torch.zeros(0, 6),
+        torch.tensor([1, tokens]),
+    )
 
 
 SIZES = {("a", "mammogram"): (30, 3), ("b", "mammogram"): (5, 5), ("c", "pathology"): (4, 20)}

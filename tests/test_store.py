@@ -15,6 +15,7 @@ def stored(seed: int = 0) -> Stored:
         valid=torch.tensor([True, True, False, True]),
         lesion=torch.tensor([0.0, 1.0, float("nan"), 0.5]).half(),
         statistics=torch.randn(2, 9, generator=generator).half(),
+        grid=torch.tensor([2, 2]),
     )
 
 

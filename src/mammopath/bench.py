@@ -13,8 +13,8 @@ from mammopath.config import DataSettings, RunSettings
 from mammopath.errors import ConfigError, DataError, ImageReadError
 from mammopath.features import Bank, SampleBank, TokenBank, fill, multiple, token_keys, token_store, view
 from mammopath.model.network import Network
+from mammopath.model.weights import build_network
 from mammopath.progress import Track, silent
-from mammopath.runs import build_network
 from mammopath.sources import SOURCES
 from mammopath.tensors import Sample
 from mammopath.types import Record, Skipped

@@ -21,12 +21,13 @@ from mammopath.explain import write_examples
 from mammopath.features import TokenBank
 from mammopath.files import append_line
 from mammopath.model.network import Network
+from mammopath.model.weights import build_network
 from mammopath.objectives.methods import method_recipe
 from mammopath.objectives.objective import Objective
 from mammopath.objectives.recipe import Recipe
 from mammopath.predict import Scores, predict, prediction_table, write_table
 from mammopath.progress import Track, silent
-from mammopath.runs import build_network, save_facts, save_model, writing_folder
+from mammopath.runs import save_facts, save_model, writing_folder
 from mammopath.train import Watch, fit
 from mammopath.types import Modality, Record
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import torch
 
-from mammopath.cohort.loader import Labels, Pick, collate
+from mammopath.cohort.loader import Labels, Pick, collate, token_masks
 from mammopath.cohort.store import Stored, TokenStore
 from mammopath.config import RunSettings
 from mammopath.errors import ImageReadError
@@ -20,7 +20,7 @@ from mammopath.model.network import Network
 from mammopath.prepare.augment import apply, draw
 from mammopath.prepare.sample import load_sample, prepare_fingerprint
 from mammopath.progress import Track
-from mammopath.tensors import Batch, Sample, share_per_token
+from mammopath.tensors import Batch, Sample
 from mammopath.types import Modality, Record, Skipped
 
 
@@ -100,12 +100,11 @@ class TokenBank:
     store: TokenStore
     keys: Sequence[Sequence[str]]
     labels: Labels
-    cell: int = 1
 
     def batch(self, modality: Modality, picks: Sequence[Pick]) -> Batch:
         """Put the picked views together, as tokens."""
         items = [self.store.get(self.keys[p.row][p.draw]) for p in picks]
-        return collate(self.labels, [p.row for p in picks], items, cell=self.cell)
+        return collate(self.labels, [p.row for p in picks], items)
 
     def statistics(self, row: int) -> torch.Tensor:
         """CLS, mean and spread of the plain view's patch tokens after each block, depth x 3d."""
@@ -197,6 +196,6 @@ def _describe_and_put(
     )
     for (key, number, sample), found in zip(views, described, strict=True):
         rows = found.statistics if number == 0 else found.statistics[:0]
-        valid = share_per_token(sample.valid.float(), cell) > 0.5
-        lesion = share_per_token(sample.lesion, cell)
-        store.put(key, Stored(found.tokens.half(), valid, lesion.half(), rows.half()))
+        masks = token_masks(sample, cell)
+        stored = Stored(found.tokens.half(), masks.valid, masks.lesion.half(), rows.half(), masks.grid)
+        store.put(key, stored)

@@ -63,7 +63,7 @@ def label_table(records: Sequence[Record], sites: Mapping[Modality, Sequence[str
 
 
 def collate(
-    labels: Labels, rows: Sequence[int], items: Sequence[Stored] | Sequence[Sample], *, cell: int
+    labels: Labels, rows: Sequence[int], items: Sequence[Stored] | Sequence[Sample], *, cell: int = 1
 ) -> Batch:
     """Put views of one modality together, tokens padded to the longest.
 
@@ -74,7 +74,7 @@ def collate(
         cell: side of a token's square in prepared pixels (only samples need it).
     """
     index = torch.tensor(list(rows))
-    valid, lesion = zip(*(_token_masks(item, cell) for item in items), strict=True)
+    masks = [_token_masks(item, cell) for item in items]
     stored = [item.tokens.float() for item in items if isinstance(item, Stored)]
     return Batch(
         modality=labels.modality[rows[0]],
@@ -84,17 +84,41 @@ def collate(
         patient=labels.patient[index],
         pair=labels.pair[index],
         row=index,
-        valid=pad_sequence(list(valid), batch_first=True),
-        lesion=pad_sequence(list(lesion), batch_first=True, padding_value=float("nan")),
+        valid=pad_sequence([m.valid for m in masks], batch_first=True),
+        lesion=pad_sequence([m.lesion for m in masks], batch_first=True, padding_value=float("nan")),
         tokens=pad_sequence(stored, batch_first=True) if stored else None,
         samples=tuple(item for item in items if isinstance(item, Sample)),
+        grid=torch.stack([m.grid for m in masks]),
     )
 
 
-def _token_masks(item: Stored | Sample, cell: int) -> tuple[Bool[Tensor, " n"], Float[Tensor, " n"]]:
+@dataclass(frozen=True)
+class TokenMasks:
+    """What a view says of each of its patch tokens.
+
+    Attributes:
+        valid: whether it is image and not padding.
+        lesion: share inside annotated findings; NaN where not annotated.
+        grid: rows and columns.
+    """
+
+    valid: Bool[Tensor, " n"]
+    lesion: Float[Tensor, " n"]
+    grid: Int[Tensor, "2"]
+
+
+def token_masks(sample: Sample, cell: int) -> TokenMasks:
+    """Masks of the tokens whose squares have ``cell`` prepared pixels a side."""
+    grid = torch.tensor([side // cell for side in sample.valid.shape])
+    return TokenMasks(
+        share_per_token(sample.valid.float(), cell) > 0.5, share_per_token(sample.lesion, cell), grid
+    )
+
+
+def _token_masks(item: Stored | Sample, cell: int) -> TokenMasks:
     if isinstance(item, Stored):
-        return item.valid, item.lesion.float()
-    return share_per_token(item.valid.float(), cell) > 0.5, share_per_token(item.lesion, cell)
+        return TokenMasks(item.valid, item.lesion.float(), item.grid)
+    return token_masks(item, cell)
 
 
 def training_steps(

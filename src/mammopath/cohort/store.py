@@ -11,7 +11,7 @@ from pathlib import Path
 
 import safetensors
 import safetensors.torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mammopath.files import writing
@@ -26,12 +26,14 @@ class Stored:
         valid: which patch tokens are image and not padding.
         lesion: share of each patch token inside annotated findings; NaN where not annotated.
         statistics: CLS, mean and spread of the patch tokens after each block; no rows for augmented views.
+        grid: rows and columns of the patch tokens.
     """
 
     tokens: Float[Tensor, "m d"]
     valid: Bool[Tensor, " n"]
     lesion: Float[Tensor, " n"]
     statistics: Float[Tensor, "depth s"]
+    grid: Int[Tensor, "2"]
 
 
 @dataclass(frozen=True)
