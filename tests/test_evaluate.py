@@ -1,0 +1,116 @@
+"""From predictions to result lines: units, intervals, thresholds from validation only."""
+
+import json
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+from mammopath.evaluate import by_unit, result_lines, source_val_auc
+
+
+def table(n: int = 80, *, images_per_patient: int = 2, seed: int = 0, part: str = "test") -> pl.DataFrame:
+    """Predictions of one site whose logits carry some signal."""
+    rng = np.random.default_rng(seed)
+    patient = np.arange(n) // images_per_patient
+    label = (patient % 3 == 0).astype(float)
+    logit = label + rng.normal(size=n)
+    return pl.DataFrame(
+        {
+            "image_id": [f"i{i}" for i in range(n)],
+            "patient": [f"{part}{p}" for p in patient],
+            "site": ["here" if part == "test" else "there"] * n,
+            "modality": ["mammogram"] * n,
+            "laterality": ["L" if i % 2 else "R" for i in range(n)],
+            "view": ["MLO"] * n,
+            "malignant": label,
+            "logit": logit,
+            "patient_logit": logit,
+            "score": 1 / (1 + np.exp(-logit)),
+            "part": [part] * n,
+            "in_test_split": [p % 2 == 0 for p in patient],
+        }
+    )
+
+
+BOTH = pl.concat([table(), table(60, seed=1, part="val")])
+
+
+def test_a_line_tells_what_sklearn_finds() -> None:
+    (line,) = result_lines(BOTH, {"method": "erm"}, unit="image", draws=200, seed=0)
+    test, split = table(), table().filter(pl.col("in_test_split"))
+    assert line["auc"] == pytest.approx(roc_auc_score(test["malignant"], test["logit"]), abs=1e-6)
+    assert line["auc_test_split"] == pytest.approx(
+        roc_auc_score(split["malignant"], split["logit"]), abs=1e-6
+    )
+    assert line["auc_low"] < line["auc"] < line["auc_high"]
+    assert (line["method"], line["n"], line["patients"], line["positives"]) == ("erm", 80, 40, 28)
+
+
+def test_the_threshold_comes_from_validation_alone() -> None:
+    (line,) = result_lines(BOTH, {}, unit="image", draws=200, seed=0)
+    shifted = BOTH.with_columns(
+        logit=pl.when(pl.col("part") == "test").then(pl.col("logit") * 3 + 5).otherwise("logit")
+    )
+    (moved,) = result_lines(shifted, {}, unit="image", draws=200, seed=0)
+    assert moved["threshold"] == line["threshold"]
+    test = table()
+    expected = balanced_accuracy_score(test["malignant"], test["score"] >= line["threshold"])
+    assert line["balanced_accuracy"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_independent_units_get_delong_and_clustered_ones_the_bootstrap() -> None:
+    (clustered,) = result_lines(BOTH, {}, unit="image", draws=200, seed=0)
+    single = pl.concat([table(images_per_patient=1), table(60, seed=1, part="val")])
+    (independent,) = result_lines(single, {}, unit="image", draws=200, seed=0)
+    assert "200 draws" in clustered["interval"]
+    assert "DeLong" in independent["interval"]
+
+
+@pytest.mark.parametrize(("unit", "count"), [("image", 80), ("breast", 80), ("patient", 40)])
+def test_units(unit: str, count: int) -> None:
+    assert by_unit(table(), unit).height == count
+
+
+def test_a_patient_is_malignant_where_any_image_is() -> None:
+    mixed = table(4, images_per_patient=4).with_columns(malignant=pl.Series([0.0, 0.0, 1.0, 0.0]))
+    assert by_unit(mixed, "patient")["malignant"].to_list() == [1.0]
+
+
+def test_unknown_labels_are_left_out() -> None:
+    rows = table().with_columns(
+        malignant=pl.when(pl.col("image_id") == "i0").then(math.nan).otherwise("malignant")
+    )
+    assert by_unit(rows, "image").height == 79
+
+
+def test_a_site_of_one_class_gives_no_auc_and_valid_json() -> None:
+    one = BOTH.with_columns(malignant=pl.when(pl.col("part") == "test").then(0.0).otherwise("malignant"))
+    (line,) = result_lines(one, {}, unit="image", draws=200, seed=0)
+    assert line["auc"] is None
+    assert json.loads(json.dumps(line, allow_nan=False)) == line
+
+
+def test_source_validation_is_the_mean_over_sites_with_both_classes() -> None:
+    second = table(60, seed=3, part="val").with_columns(site=pl.lit("elsewhere"))
+    one_class = table(60, seed=4, part="val").with_columns(site=pl.lit("single"), malignant=pl.lit(0.0))
+    val = table(60, seed=1, part="val")
+    expected = np.mean([roc_auc_score(t["malignant"], t["logit"]) for t in (val, second)])
+    rows = pl.concat([val, second, one_class])
+    assert source_val_auc(rows, "image") == pytest.approx(expected)
+    assert math.isnan(source_val_auc(one_class, "image"))
+
+
+def test_permuted_labels_give_half_within_the_interval() -> None:
+    rng = np.random.default_rng(5)
+    inside = 0
+    for trial in range(20):
+        labels = rng.permutation(table(images_per_patient=1)["malignant"].to_numpy())
+        rows = table(images_per_patient=1, seed=trial).with_columns(malignant=pl.Series(labels))
+        (line,) = result_lines(
+            pl.concat([rows, BOTH.filter(part="val")]), {}, unit="image", draws=200, seed=0
+        )
+        inside += line["auc_low"] <= 0.5 <= line["auc_high"]
+    assert inside >= 16  # nominal 19 of 20; P(inside < 16) < 0.3 % at 95 % coverage
