@@ -1,0 +1,103 @@
+"""Gated-attention pooling: tokens to an image, images to a patient, bags of any size."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+TINY = 1e-6
+"""Smallest variance: keeps the gradient of the standard deviation finite on constant tokens."""
+
+
+class Gate(nn.Module):
+    """Score of each element of a bag: w^T (tanh(V h) * sigmoid(U h)) (Ilse et al. 2018, equation 9).
+
+    ``w`` starts at zero, so that fresh attention is uniform.
+    """
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.both, self.score = nn.Linear(width, 2 * hidden), nn.Linear(hidden, 1, bias=False)
+        nn.init.zeros_(self.score.weight)
+
+    def forward(self, h: Float[Tensor, "*n d"]) -> Float[Tensor, "*n"]:
+        """Unnormalised attention score of each element."""
+        value, gate = self.both(h).chunk(2, dim=-1)
+        return self.score(torch.tanh(value) * torch.sigmoid(gate)).squeeze(-1)
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """Attention-weighted statistics of one bag (or of a batch of bags, with a leading axis).
+
+    Attributes:
+        mean, std: per channel. weights: of each element; sum to 1 per bag, 0 on padding.
+    """
+
+    mean: Float[Tensor, "*b d"]
+    std: Float[Tensor, "*b d"]
+    weights: Float[Tensor, "*b n"]
+
+
+def pool(gate: Gate, h: Float[Tensor, "b n d"], valid: Bool[Tensor, "b n"]) -> Pooled:
+    """Attentive statistics (Okabe et al. 2018) of bags that are padded to one length.
+
+    A bag without any valid element gives zero weights, a zero mean and the smallest std.
+    """
+    weights = masked_softmax(gate(h), valid)
+    mean = torch.einsum("bn,bnd->bd", weights, h)
+    variance = torch.einsum("bn,bnd->bd", weights, (h - mean[:, None]).square())
+    return Pooled(mean, variance.clamp_min(TINY).sqrt(), weights)
+
+
+def pool_streamed(gate: Gate, chunks: Iterable[Float[Tensor, "_ d"]]) -> Pooled:
+    """The same for one bag that comes in chunks, holding one chunk at a time.
+
+    Weighted means and squared deviations are merged as chunks come (Chan et al. 1979) under a running
+    maximum of the scores.
+
+    Raises:
+        ValueError: there are no elements.
+    """
+    scores: list[Tensor] = []
+    top = mass = mean = square = torch.zeros(())
+    for h in chunks:
+        score = gate(h)
+        new_top = score.max() if not scores else torch.maximum(top, score.max())
+        old, weight = mass * torch.exp(top - new_top), torch.exp(score - new_top)
+        part = weight.sum()
+        part_mean = weight @ h / part
+        delta = part_mean - mean
+        decayed = square * torch.exp(top - new_top)
+        square = decayed + weight @ (h - part_mean).square() + delta.square() * old * part / (old + part)
+        mean = mean + delta * part / (old + part)
+        top, mass = new_top, old + part
+        scores.append(score)
+    if not scores:
+        raise ValueError("cannot pool an empty bag")
+    return Pooled(mean, (square / mass).clamp_min(TINY).sqrt(), torch.cat(scores).sub(top).exp() / mass)
+
+
+def pool_segments(
+    gate: Gate, h: Float[Tensor, "n d"], segment: Int[Tensor, " n"], count: int
+) -> tuple[Float[Tensor, "s d"], Float[Tensor, " n"]]:
+    """Gated-attention mean of each of ``count`` bags; ``segment`` says whose each element is.
+
+    Returns:
+        Means (zero for a bag without elements), and the weight of each element in its bag.
+    """
+    score = gate(h)
+    top = score.new_full((count,), -torch.inf).scatter_reduce(0, segment, score.detach(), "amax")
+    weight = torch.exp(score - top[segment])
+    weight = weight / torch.zeros_like(top).index_add(0, segment, weight)[segment]
+    return h.new_zeros(count, h.shape[1]).index_add(0, segment, weight[:, None] * h), weight
+
+
+def masked_softmax(score: Float[Tensor, "*b n"], valid: Bool[Tensor, "*b n"]) -> Float[Tensor, "*b n"]:
+    """Softmax over the valid elements of the last axis; all zero where none is valid."""
+    # The finite floor, not -inf, keeps a bag without valid elements free of NaN.
+    weights = F.softmax(score.masked_fill(~valid, torch.finfo(score.dtype).min), dim=-1)
+    return weights * valid
