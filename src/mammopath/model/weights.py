@@ -126,7 +126,7 @@ def get_weights(name: str, out: Path) -> str:
 
     Raises:
         ConfigError: unknown encoder, or one whose authors publish no safetensors file.
-        WeightsError: the optional package is missing, the hub cannot be reached or refuses, or a hash differs.
+        WeightsError: huggingface_hub is not installed, the hub is out of reach or refuses, or a hash differs.
     """
     encoder = find_encoder(name)
     if not encoder.file:
