@@ -135,7 +135,7 @@ def get_weights(name: str, out: Path) -> str:
     with writing(out) as part:
         expected = _download(encoder, part)
         if (found := sha256(part)) != expected:
-X
+            raise WeightsError(f"{out}: hash is {found}, the hub says {expected}; fetch it again")
         if not (report := check_weights(part, name)).fits:
             raise WeightsError(str(report))
     return found
