@@ -7,11 +7,10 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
+from mammopath.metrics.auc import auc_interval
 from mammopath.metrics.calibration import brier, expected_calibration_error
-from mammopath.metrics.delong import delong_interval
-from mammopath.metrics.intervals import Interval, bootstrap
 from mammopath.metrics.operating import operating_point, youden_threshold
-from mammopath.metrics.ranking import auc, auc_statistic, average_precision
+from mammopath.metrics.ranking import auc, average_precision
 
 Unit = Literal["image", "breast", "patient"]
 
@@ -73,7 +72,7 @@ def _sizes(test: pl.DataFrame) -> dict[str, Any]:
 
 def _ranking(test: pl.DataFrame, *, draws: int, seed: int) -> dict[str, Any]:
     split = test.filter(pl.col("in_test_split"))
-    interval = _interval(test, draws=draws, seed=seed)
+    interval = auc_interval(*_arrays(test), test["patient"].to_numpy(), draws=draws, seed=seed)
     return {
         "auc": interval.value,
         "auc_low": interval.low,
@@ -82,15 +81,6 @@ def _ranking(test: pl.DataFrame, *, draws: int, seed: int) -> dict[str, Any]:
         "auc_test_split": _auc(split),
         "average_precision": average_precision(*_arrays(test)),
     }
-
-
-def _interval(test: pl.DataFrame, *, draws: int, seed: int) -> Interval:
-    """DeLong where units are independent, else the patient-cluster bootstrap."""
-    labels, logits = _arrays(test)
-    if test["patient"].n_unique() == test.height:
-        return delong_interval(labels, logits)
-    patients = test["patient"].to_numpy()
-    return bootstrap([auc_statistic(labels, logits)], patients, draws=draws, seed=seed).interval()
 
 
 def _decisions(val: pl.DataFrame, test: pl.DataFrame) -> dict[str, Any]:
