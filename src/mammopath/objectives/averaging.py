@@ -21,7 +21,7 @@ class Trained(Protocol):
 
 
 def mixed(old: Mapping[str, Tensor], new: Mapping[str, Tensor], *, share: float) -> State:
-    """``old`` moved towards ``new`` by ``share``; weights that are not floating point are taken from ``new``."""
+    """``old`` moved towards ``new`` by ``share``; integer weights are taken from ``new``."""
     return {
         name: torch.lerp(old[name], value.detach(), share) if value.is_floating_point() else value.clone()
         for name, value in new.items()

@@ -9,7 +9,7 @@ class Ledger:
 
     Attributes:
         counters: configured ingredient -> how often it ran.
-        idle_reasons: ingredient -> why it did not run when it last did not.
+        idle_reasons: ingredient -> the different reasons why it did not, where it did not.
     """
 
     counters: dict[str, int] = field(default_factory=dict)
@@ -20,9 +20,13 @@ class Ledger:
         self.counters.setdefault(name, 0)
 
     def ran(self, name: str, times: int = 1) -> None:
-        """Add to the count of a configured ingredient."""
-        self.counters[name] += times
+        """Add to the count of an ingredient."""
+        self.counters[name] = self.counters.get(name, 0) + times
 
     def idle(self, name: str, reason: str) -> None:
         """Note why an ingredient could not run."""
-        self.idle_reasons[name] = reason
+        told = self.idle_reasons.get(name)
+        if told is None:
+            self.idle_reasons[name] = reason
+        elif reason not in told.split("; "):
+            self.idle_reasons[name] = f"{told}; {reason}"

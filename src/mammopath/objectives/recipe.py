@@ -7,6 +7,10 @@ from pydantic import Field, model_validator
 from mammopath.config import Settings
 from mammopath.types import MODALITIES, Modality
 
+StyleKind = Literal["none", "mixstyle", "efdmix", "dsu"]
+PenaltyKind = Literal["none", "irm", "vrex", "groupdro", "coral", "dann", "cdann", "fishr", "ib_irm"]
+AlignKind = Literal["none", "infonce", "supcon", "siglip"]
+
 
 class TaskRecipe(Settings):
     """What the network learns to say; a weight of 0 leaves a task out."""
@@ -35,7 +39,7 @@ class TaskRecipe(Settings):
 class StyleRecipe(Settings):
     """Change of token statistics in training."""
 
-    kind: Literal["none", "mixstyle", "efdmix", "dsu"] = "none"
+    kind: StyleKind = "none"
     """Mix mean and spread, match sorted values, or perturb mean and spread."""
     alpha: float = Field(0.1, gt=0)
     """Of Beta(alpha, alpha), from which the share kept of an image's own statistics is drawn."""
@@ -50,7 +54,7 @@ class StyleRecipe(Settings):
 class InvarianceRecipe(Settings):
     """Penalty that asks the same of every training site, within a modality."""
 
-    kind: Literal["none", "irm", "vrex", "groupdro", "coral", "dann", "cdann", "fishr", "ib_irm"] = "none"
+    kind: PenaltyKind = "none"
     """Which penalty."""
     weight: float = Field(1.0, ge=0)
     """Of the penalty after annealing; 0 switches it off."""
@@ -71,7 +75,7 @@ class InvarianceRecipe(Settings):
 class AlignRecipe(Settings):
     """Contrast of the two modalities' patients in the alignment space."""
 
-    kind: Literal["none", "infonce", "supcon", "siglip"] = "none"
+    kind: AlignKind = "none"
     """Softmax with one true partner, softmax with many, or a sigmoid for each pair."""
     weight: float = Field(0.1, ge=0)
     """Of the loss; 0 switches it off."""

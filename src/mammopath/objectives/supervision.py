@@ -1,14 +1,15 @@
 """Which labels of a batch teach which task."""
 
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mammopath.objectives.recipe import TaskRecipe
 from mammopath.objectives.tasks import box_loss, corn_loss, lesion_loss, malignancy_loss, per_patient
-from mammopath.tensors import Batch, Output
+from mammopath.tensors import Batch, FusedOutput, Output
 from mammopath.types import Modality
 
 Taught = tuple[Float[Tensor, ""], Tensor]
@@ -67,3 +68,47 @@ TASKS: dict[str, Callable[[TaskRecipe, Output, Batch], Taught]] = {
     "severity": _severity,
 }
 """Tasks of one modality, by the name of their weight in the recipe."""
+
+
+# ---------------------------------------------------------------- both modalities of a patient
+
+
+def late_fusion_loss(
+    outputs: Mapping[Modality, Output], batches: Mapping[Modality, Batch]
+) -> Float[Tensor, ""] | None:
+    """Cross-entropy of the mean of a patient's two logits; None without a patient in both modalities."""
+    if len(outputs) < 2:
+        return None
+    (left, right) = ((output, pair_of(batches[m], output.patients)) for m, output in outputs.items())
+    rows, columns = ((left[1][:, None] == right[1]) & (left[1][:, None] >= 0)).nonzero(as_tuple=True)
+    if len(rows) == 0:
+        return None
+    logits = (left[0].patient_logit[rows] + right[0].patient_logit[columns]) / 2
+    return malignancy_loss(logits, pair_labels("malignant", batches, left[1][rows]))
+
+
+def cross_fusion_loss(
+    fused: FusedOutput | None, batches: Mapping[Modality, Batch]
+) -> Float[Tensor, ""] | None:
+    """Malignancy and severity of the fused patients; None without one that has both modalities.
+
+    Patients with one modality count too, so that the network learns to do without the other.
+    """
+    if fused is None or not fused.paired.any():
+        return None
+    malignant, severity = (pair_labels(name, batches, fused.pairs) for name in ("malignant", "severity"))
+    return malignancy_loss(fused.logit, malignant) + corn_loss(fused.severity, severity)
+
+
+def pair_labels(
+    name: Literal["malignant", "severity"], batches: Mapping[Modality, Batch], pairs: Int[Tensor, " p"]
+) -> Float[Tensor, " p"]:
+    """Largest known label among the images of each pairing key, of either modality; NaN where none is."""
+    values = [b.malignant if name == "malignant" else b.severity for b in batches.values()]
+    return per_patient(torch.cat(values), torch.cat([b.pair for b in batches.values()]), pairs)
+
+
+def pair_of(batch: Batch, patients: Int[Tensor, " p"]) -> Int[Tensor, " p"]:
+    """Pairing key of each patient, -1 for none."""
+    mine = batch.patient == patients[:, None]
+    return torch.where(mine, batch.pair, -1).amax(1)
