@@ -84,7 +84,7 @@ def trimmed_logits(
 
 
 def site_directions(state: Trimmed, count: int) -> Float[Tensor, "k d"]:
-    """Largest principal directions of the style changes of all cases seen; zero rows where there are fewer."""
+    """Largest principal directions of the style changes of all cases seen; zeros where there are fewer."""
     values, vectors = torch.linalg.eigh(state.scatter.double())
     values, vectors = values.flip(-1)[:count], vectors.flip(-1)[:, :count]
     real = values > 1e-12 * values[:1].clamp(min=1e-30)

@@ -68,7 +68,7 @@ def descend(moving: Moving, slope: Params, rule: Descent) -> Moving:
 
 
 def climbed(params: Params, slope: Params, rho: float) -> dict[str, Tensor]:
-    """Where the loss is about worst within ``rho`` (sharpness-aware minimisation, Foret et al. 2021, eq. 2)."""
+    """Where the loss is about worst within ``rho`` (SAM, Foret et al. 2021, eq. 2)."""
     scale = rho / (length(slope) + 1e-12)
     return {n: p.detach() + scale * slope[n] for n, p in params.items()}
 
@@ -84,7 +84,7 @@ def distance(params: Params, source: Params) -> Float[Tensor, ""]:
 
 
 def within(moving: Moving, source: Params, radius: float) -> Moving:
-    """Pull parameters back onto the ball of ``radius`` times the source's length; inside it, change nothing."""
+    """Pull parameters back onto a ball around the source; ``radius`` is relative to the source's length."""
     far, allowed = distance(moving.params, source), radius * length(source)
     if far <= allowed:
         return moving

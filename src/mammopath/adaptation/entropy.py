@@ -76,7 +76,7 @@ def fresh(
 
 
 def redundancy(classes: int) -> float:
-    """EATA's cosine threshold for so many classes: 0.05 for 1000; over 1 for two, where no case is redundant."""
+    """EATA's cosine threshold: 0.05 for 1000 classes; over 1 for two, where no case is redundant."""
     return REDUNDANT / math.sqrt(classes)
 
 
@@ -96,8 +96,10 @@ def shape_bound(
     """DeYO (Lee et al. 2024, eq. 6-8): sure cases whose class loses probability when shape is destroyed.
 
     Args:
-        logits: of the cases as they are. destroyed: of the same cases with their shape destroyed.
-        limit: largest entropy. centre: entropy at which a case weighs 1.
+        logits: of the cases as they are.
+        destroyed: of the same cases with their shape destroyed.
+        limit: largest entropy.
+        centre: entropy at which a case weighs 1.
         drop: smallest loss of probability of the predicted class (PLPD).
     """
     sure, p = entropy(logits).detach(), logits.detach().softmax(1)

@@ -29,13 +29,15 @@ def begin(weight: Float[Tensor, "c d"], bias: Float[Tensor, " c"]) -> Supports:
 
 
 def extend(
-    supports: Supports, features: Float[Tensor, "b d"], logits: Float[Tensor, "b c"], keep: int
+    supports: Supports, features: Float[Tensor, "b d"], logits: Float[Tensor, "b c"], keep: int | None
 ) -> Supports:
     """Add test cases with the class that ``logits`` call, and keep the ``keep`` surest of each class.
 
     Args:
-        supports: so far. features: of the new cases. logits: of the source classifier for them.
-        keep: supports per class, at least 1; -1 keeps all (the published code drops one by ``[:-1]``).
+        supports: so far.
+        features: of the new cases.
+        logits: of the source classifier for them.
+        keep: supports per class; None keeps all (the published -1 drops one, by ``[:-1]``).
     """
     new = _called(features, logits)
     joined = Supports(
@@ -43,7 +45,7 @@ def extend(
         torch.cat([supports.label, new.label]),
         torch.cat([supports.entropy, new.entropy]),
     )
-    return joined if keep == -1 else _surest(joined, keep)
+    return joined if keep is None else _surest(joined, keep)
 
 
 def prototypes(supports: Supports, classes: int) -> Float[Tensor, "c d"]:
@@ -84,6 +86,6 @@ def _called(features: Tensor, logits: Tensor) -> Supports:
 
 def _surest(supports: Supports, keep: int) -> Supports:
     order = torch.argsort(supports.entropy, stable=True)
-    chosen = [order[supports.label[order] == c][:keep] for c in supports.label.unique().tolist()]
+    chosen = [order[supports.label[order] == c][:keep] for c in sorted(set(supports.label.tolist()))]
     picked = torch.cat(chosen)
     return Supports(supports.features[picked], supports.label[picked], supports.entropy[picked])

@@ -1,0 +1,181 @@
+"""Run a method over a stream: calibrate then freeze, online, or in episodes; each behind the guard."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mammopath.adaptation.descent import Moving
+from mammopath.adaptation.guard import Evidence, Probe, Verdict, judge
+from mammopath.adaptation.methods import Adaptation
+from mammopath.adaptation.setup import look
+from mammopath.adaptation.values import Note, Seen, State, Stepped, Stream, Task, Views
+
+Attempt = Callable[[Task, State, Seen], Stepped]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is known after some cases of a stream, or all.
+
+    Attributes:
+        state: to go on from. kept: last one that was judged and accepted; the source's where none was.
+        scores: malignancy logit of each batch, as answered when it came.
+        evidence: newest cases, as they were answered. embeddings: of the same cases.
+        notes: of each step. verdicts: of the guard, in order.
+        adapted_cases: cases answered by an adapted state. rollbacks: times the source was restored.
+        unprobed: cases since the probe was last looked at.
+    """
+
+    state: State
+    kept: State
+    scores: tuple[Float[Tensor, " _"], ...] = ()
+    evidence: Evidence | None = None
+    embeddings: Float[Tensor, "n d"] | None = None
+    notes: tuple[Note, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+    adapted_cases: int = 0
+    rollbacks: int = 0
+    unprobed: int = 0
+
+
+def begin(task: Task) -> State:
+    """The state of the source."""
+    return State(Moving(task.source))
+
+
+def answer(task: Task, method: Adaptation, state: State, seen: Seen) -> Float[Tensor, " b"]:
+    """What a network that keeps this state says of cases; no styled views are needed."""
+    if method.moves == "nothing":
+        return method.fold(task, state).score(seen.plain.embedding)
+    with torch.no_grad():
+        return task.read(state.moving.params, seen.views.plain).score
+
+
+def calibrate(task: Task, method: Adaptation, stream: Stream) -> Outcome:
+    """Adapt on the first cases, judge once, and answer the whole stream with what was kept."""
+    settings, state = task.settings, begin(task)
+    notes: list[Note] = []
+    count = _batches(stream, settings.cases)
+    seen = [look(task, views) for views in stream[:count]]
+    # Supports and directions are counts of cases: a second pass would count each case twice.
+    passes = settings.epochs if method.moves != "nothing" else min(settings.epochs, 1)
+    for one in seen * passes:
+        stepped = method.step(task, state, one)
+        state, notes = stepped.state, [*notes, stepped.note()]
+    answers = [answer(task, method, state, one) for one in seen]
+    evidence = _joined([_evidence(score, one) for score, one in zip(answers, seen, strict=True)])
+    evidence = evidence.thinned(settings.guard.window)
+    verdict = _judged(task, evidence, _probed(task, method, state))
+    kept = state if verdict.decision == "accept" else begin(task)
+    if verdict.decision != "accept":
+        answers = [one.plain.score for one in seen]
+    rest = [look(task, Views(views.plain)) for views in stream[count:]]
+    answers += [answer(task, method, kept, one) for one in rest]
+    adapted = sum(map(len, answers)) if verdict.decision == "accept" else 0
+    return Outcome(kept, kept, tuple(answers), notes=tuple(notes), verdicts=(verdict,), adapted_cases=adapted)
+
+
+def online(task: Task, method: Adaptation, stream: Stream) -> Outcome:
+    """Answer and adapt batch by batch; what is kept in the end is the last state that was accepted."""
+    done = _along(task, method, stream, attempt=method.step, patience=task.settings.guard.patience)
+    if method.moves != "nothing" or done.evidence is None or done.embeddings is None:
+        return done
+    # The folded head answers without styled views and with all supports: it is judged by itself.
+    folded = replace(done.evidence, adapted=method.fold(task, done.kept).score(done.embeddings))
+    verdict = _judged(task, folded, _probed(task, method, done.kept))
+    kept = done.kept if verdict.decision == "accept" else begin(task)
+    return replace(done, kept=kept, verdicts=(*done.verdicts, verdict))
+
+
+def episodic(task: Task, method: Adaptation, stream: Stream) -> Outcome:
+    """Adapt to each batch from the source and forget it; what is kept in the end is the source."""
+
+    def episode(task: Task, state: State, seen: Seen) -> Stepped:
+        return _episode(task, method, seen)
+
+    done = _along(task, method, stream, attempt=episode, patience=len(stream) + 1)
+    return replace(done, kept=begin(task))
+
+
+def _episode(task: Task, method: Adaptation, seen: Seen) -> Stepped:
+    state, start = begin(task), begin(task)
+    stepped = Stepped(
+        start, start, seen.plain.score, 0.0, torch.zeros_like(seen.plain.score, dtype=torch.bool)
+    )
+    steps = task.settings.steps if method.moves != "nothing" else min(task.settings.steps, 1)
+    for _ in range(steps):
+        stepped = method.step(task, state, seen)
+        state = stepped.state
+    score = stepped.score if method.moves == "nothing" else answer(task, method, state, seen)
+    return replace(stepped, state=start, judged=state, score=score)
+
+
+def _along(task: Task, method: Adaptation, stream: Stream, *, attempt: Attempt, patience: int) -> Outcome:
+    done = Outcome(begin(task), begin(task))
+    for views in stream:
+        if done.rollbacks < patience:
+            seen = look(task, views)
+            done = _advanced(task, method, done, seen=seen, stepped=attempt(task, done.state, seen))
+        else:
+            seen = look(task, Views(views.plain))
+            done = replace(done, scores=(*done.scores, seen.plain.score))
+    return done
+
+
+def _advanced(task: Task, method: Adaptation, done: Outcome, *, seen: Seen, stepped: Stepped) -> Outcome:
+    rules, count = task.settings.guard, len(seen.plain.score)
+    evidence = _evidence(stepped.score, seen)
+    evidence = evidence if done.evidence is None else done.evidence.joined(evidence)
+    unprobed = done.unprobed + count
+    due = unprobed >= rules.probe_every or method.moves == "nothing"
+    probe = _probed(task, method, stepped.judged) if due else None
+    verdict = _judged(task, evidence.newest(rules.window), probe)
+    refused, accepted = verdict.decision == "refuse", verdict.decision == "accept"
+    start = begin(task)
+    return replace(
+        done,
+        state=start if refused else stepped.state,
+        kept=stepped.judged if accepted else start if refused else done.kept,
+        scores=(*done.scores, stepped.score if accepted else seen.plain.score),
+        evidence=(evidence.withdrawn(count) if refused else evidence).newest(rules.window),
+        embeddings=_newest(done.embeddings, seen.plain.embedding, rules.window),
+        notes=(*done.notes, stepped.note()),
+        verdicts=(*done.verdicts, verdict),
+        adapted_cases=done.adapted_cases + count * accepted,
+        rollbacks=done.rollbacks + refused,
+        unprobed=0 if due else unprobed,
+    )
+
+
+def _judged(task: Task, evidence: Evidence, probe: Probe | None) -> Verdict:
+    return judge(evidence, probe, task.settings.guard, prevalence=task.prevalence)
+
+
+def _evidence(score: Float[Tensor, " b"], seen: Seen) -> Evidence:
+    return Evidence(score, seen.plain.score, seen.reference())
+
+
+def _joined(parts: Sequence[Evidence]) -> Evidence:
+    return Evidence(*(torch.cat(column) for column in zip(*(p.columns() for p in parts), strict=True)))
+
+
+def _probed(task: Task, method: Adaptation, state: State) -> Probe | None:
+    if not task.probe or not task.settings.guard.on:
+        return None
+    return Probe(
+        torch.cat([answer(task, method, state, seen) for seen in task.probe]),
+        torch.cat([seen.plain.score for seen in task.probe]),
+    )
+
+
+def _batches(stream: Stream, cases: int) -> int:
+    """Leading batches that hold at least so many cases; all for 0, or where there are fewer."""
+    counts = torch.tensor([len(views.plain) for views in stream]).cumsum(0)
+    return len(stream) if not cases else min(int((counts < cases).sum()) + 1, len(stream))
+
+
+def _newest(old: Tensor | None, new: Float[Tensor, "b d"], count: int) -> Float[Tensor, "n d"]:
+    return (new if old is None else torch.cat([old, new]))[-count:]
