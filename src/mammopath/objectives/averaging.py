@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 State = dict[str, Tensor]
 
 
+@runtime_checkable
 class Trained(Protocol):
     """A network whose trained part can be read and replaced."""
 

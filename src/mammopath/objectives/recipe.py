@@ -1,6 +1,6 @@
 """What a training method is made of: every ingredient, its switch, its weight and its published default."""
 
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -91,7 +91,7 @@ class AlignRecipe(Settings):
     """At the start; learned (SigLIP)."""
 
     @model_validator(mode="after")
-    def _true_pairs_only(self) -> Self:
+    def _true_pairs_only(self) -> "AlignRecipe":
         if self.kind == "infonce" and self.pairing != ("same_patient",):
             raise ValueError("infonce contrasts true pairs: set pairing: [same_patient], or kind: supcon")
         return self

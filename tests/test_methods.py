@@ -1,0 +1,199 @@
+"""Contracts that hold for every row of the table of methods."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+from objective_toys import ToyNetwork, build, make_batch, make_batches, take_step
+
+from mammopath.errors import ConfigError
+from mammopath.objectives.methods import METHODS, method_recipe, recipe_with
+from mammopath.objectives.recipe import AlignRecipe, InvarianceRecipe, Recipe, StyleRecipe, TaskRecipe
+from mammopath.types import MODALITIES
+
+SURELY = {"style": {"probability": 1.0}}
+"""Leaves nothing to chance in a single step."""
+OFF = {"style": {"probability": 0.0}, "invariance": {"weight": 0.0}, "align": {"weight": 0.0}}
+EVERY_METHOD = pytest.mark.parametrize("name", METHODS)
+ON = {name: recipe for name, recipe in METHODS.items() if recipe.style.kind != "none"}
+
+
+def modalities_of(recipe: Recipe, **sizes: int) -> dict:
+    return {m: make_batch(m, **sizes) for m in recipe.modalities}
+
+
+@EVERY_METHOD
+def test_with_zero_weights_every_method_is_erm_exactly(name: str) -> None:
+    recipe = recipe_with(METHODS[name], OFF | {"tasks": TaskRecipe().model_dump()})
+    plain = recipe_with(METHODS["erm"], {"modalities": recipe.modalities})
+    results = []
+    for one in (recipe, plain):
+        network, objective = ToyNetwork(), build(one)
+        terms = take_step(objective, network, modalities_of(recipe))
+        objective.backward(terms, network, clip=1e9)
+        results.append((terms, [p.grad for p in network.parameters()], objective))
+    (terms, grads, objective), (erm_terms, erm_grads, erm) = results
+    assert {k: v.item() for k, v in terms.items()} == {k: v.item() for k, v in erm_terms.items()}
+    for ours, theirs in zip(grads, erm_grads, strict=True):
+        assert (ours is None and theirs is None) or torch.equal(ours, theirs)
+    assert objective.switch_steps == ()
+    assert list(objective.parameters()) == []
+    assert objective.counters == erm.counters
+
+
+@EVERY_METHOD
+def test_every_configured_ingredient_runs(name: str) -> None:
+    recipe = recipe_with(METHODS[name], SURELY if METHODS[name].style.kind != "none" else {})
+    objective, network = build(recipe), ToyNetwork()
+    terms = take_step(objective, network, modalities_of(recipe))
+    objective.backward(terms, network, clip=1.0)
+    assert all(objective.counters.values()), f"idle: {objective.counters} {objective.idle_reasons}"
+    assert objective.idle_reasons == {}
+    assert all(torch.isfinite(value) for value in terms.values())
+
+
+@EVERY_METHOD
+def test_gradients_reach_every_declared_parameter(name: str) -> None:
+    objective, network = build(METHODS[name]), ToyNetwork()
+    terms = take_step(objective, network, modalities_of(METHODS[name]))
+    objective.backward(terms, network, clip=1e9)
+    for key, parameter in objective.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.abs().sum() > 0, key
+
+
+@EVERY_METHOD
+def test_a_switched_on_ingredient_changes_the_gradient(name: str) -> None:
+    """A penalty that is computed and not applied would leave the gradient of ERM."""
+    recipe = METHODS[name]
+    if name in ("erm", "erm_plus", "swad", "mammogram", "pathology"):
+        pytest.skip("ERM under another data or averaging rule")
+    grads = []
+    for one in (recipe_with(recipe, SURELY if name in ON else {}), METHODS["erm"]):
+        network, objective = ToyNetwork(), build(one)
+        objective.backward(take_step(objective, network, make_batches()), network, clip=1e9)
+        grads.append(network.parts["mammogram"].embed.weight.grad)
+    assert not torch.allclose(grads[0], grads[1], atol=1e-6)
+
+
+@EVERY_METHOD
+def test_the_loss_is_the_weighted_sum_of_its_terms(name: str) -> None:
+    recipe = METHODS[name]
+    if recipe.tasks.weighting == "uncertainty":
+        pytest.skip("its weights are learned")
+    terms = take_step(build(recipe), ToyNetwork(), modalities_of(recipe))
+    weights = {
+        recipe.invariance.kind: recipe.invariance.weight,
+        "bottleneck": recipe.invariance.bottleneck,
+        "align": recipe.align.weight,
+    } | recipe.tasks.model_dump()
+    total = sum(weights[key] * value for key, value in terms.items() if key != "loss")
+    torch.testing.assert_close(terms["loss"], total)
+
+
+@EVERY_METHOD
+def test_in_evaluation_nothing_is_drawn_counted_or_remembered(name: str) -> None:
+    objective, network = build(recipe_with(METHODS[name], SURELY)), ToyNetwork()
+    before = {k: v.clone() for k, v in objective.state_dict().items()}
+    objective.eval()
+    take_step(objective, network, modalities_of(METHODS[name]))
+    assert not any(objective.counters.values())
+    assert all(torch.equal(before[k], v) for k, v in objective.state_dict().items())
+
+
+@EVERY_METHOD
+def test_a_step_is_the_same_with_the_same_seed(name: str) -> None:
+    first, second = (
+        take_step(build(METHODS[name]), ToyNetwork(), modalities_of(METHODS[name])) for _ in range(2)
+    )
+    assert {k: v.item() for k, v in first.items()} == {k: v.item() for k, v in second.items()}
+
+
+@EVERY_METHOD
+def test_batches_without_labels_give_a_zero_with_a_gradient(name: str) -> None:
+    batches = {
+        m: replace(
+            batch,
+            malignant=torch.full_like(batch.malignant, torch.nan),
+            severity=torch.full_like(batch.severity, torch.nan),
+            pair=torch.full_like(batch.pair, -1),
+        )
+        for m, batch in modalities_of(METHODS[name]).items()
+    }
+    objective, network = build(METHODS[name]), ToyNetwork()
+    terms = take_step(objective, network, batches)
+    objective.backward(terms, network, clip=1.0)
+    assert terms["loss"].item() == 0.0
+    assert all(p.grad is None or p.grad.abs().sum() == 0 for p in network.parameters())
+    assert set(objective.idle_reasons) >= {"malignancy", "patient"}
+
+
+def test_ablations_of_full_take_out_one_ingredient() -> None:
+    full, plain = METHODS["full"], Recipe()
+    parts = {"no_align": "align", "no_mixstyle": "style", "no_irm": "invariance", "no_multitask": "tasks"}
+    for name, part in parts.items():
+        without = METHODS[f"full_{name}"]
+        assert without.model_copy(update={"caption": full.caption, part: getattr(full, part)}) == full
+        assert getattr(without, part) == getattr(plain, part)
+
+
+def test_controls_differ_from_their_method_by_the_shuffling_alone() -> None:
+    for method, control in (("align", "align_permuted"), ("full", "full_permuted")):
+        changed = recipe_with(METHODS[control], {"align": {"permuted_label": False}, "caption": ""})
+        assert changed == METHODS[method].model_copy(update={"caption": ""})
+
+
+def test_the_rows_of_the_table_are_different() -> None:
+    bare = [recipe.model_copy(update={"caption": ""}) for recipe in METHODS.values()]
+    assert all(a != b for a, b in itertools.combinations(bare, 2))
+    assert all(recipe.caption for recipe in METHODS.values())
+
+
+def test_published_defaults() -> None:
+    assert METHODS["irm"].invariance == InvarianceRecipe(kind="irm", weight=100, anneal=0.1, weight_before=1)
+    assert METHODS["vrex"].invariance == InvarianceRecipe(kind="vrex", weight=10, anneal=0.1, weight_before=1)
+    assert METHODS["mixstyle"].style == StyleRecipe(kind="mixstyle", alpha=0.1, probability=0.5)
+    assert METHODS["align"].align == AlignRecipe(kind="supcon", weight=0.1, temperature=0.07)
+    assert METHODS["full"].modalities == MODALITIES
+
+
+# ---------------------------------------------------------------- overrides
+
+
+def test_overrides_change_single_keys() -> None:
+    recipe = recipe_with(METHODS["full"], {"style": {"alpha": 0.3}, "align": {"weight": 0.5}})
+    assert recipe.style == METHODS["full"].style.model_copy(update={"alpha": 0.3})
+    assert recipe.align.weight == 0.5
+    assert recipe.invariance == METHODS["full"].invariance
+
+
+def test_overrides_survive_yaml() -> None:
+    recipe = recipe_with(Recipe(), METHODS["full"].model_dump(mode="json"))
+    assert recipe == METHODS["full"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ({"styl": {}}, "'style'"),
+        ({"style": {"alfa": 1}}, "'alpha'"),
+        ({"style": {"kind": "mixstile"}}, "mixstyle"),
+        ({"invariance": {"weight": -1}}, "greater than or equal to 0"),
+        ({"modalities": []}, "modalities"),
+        ({"align": {"kind": "infonce"}}, "true pairs"),
+        ({"tasks": 3}, "tasks"),
+    ],
+)
+def test_wrong_overrides_are_explained(overrides: dict, told: str) -> None:
+    with pytest.raises(ConfigError, match="train.overrides") as caught:
+        recipe_with(METHODS["erm"], overrides)
+    assert told in str(caught.value)
+
+
+def test_an_unknown_method_names_the_nearest() -> None:
+    assert method_recipe("irm", {}) == METHODS["irm"]
+    with pytest.raises(ConfigError, match="did you mean 'mixstyle'"):
+        method_recipe("mixtyle", {})
+    with pytest.raises(ConfigError, match="erm, erm_plus"):
+        method_recipe("???", {})
