@@ -38,3 +38,10 @@ def shared_data() -> Path:
 def shared_weights() -> Path:
     """A real pretrained ViT-S/14."""
     return NEEDS["weights"]
+
+
+def pytest_configure() -> None:
+    """One thread per test process: the tests are small, and processes share the cores."""
+    import torch
+
+    torch.set_num_threads(1)

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -24,6 +24,7 @@ from mammopath.tensors import Batch, Sample
 from mammopath.types import Modality, Record, Skipped
 
 
+@runtime_checkable
 class Bank(Protocol):
     """Gives batches of any rows and views."""
 

@@ -89,7 +89,8 @@ def fit(
         if step % settings.validate_every == 0 or step == settings.steps:
             with evaluating(network), average.applied(network):
                 scores = watch.validate(network)
-                best.offer(math.inf if watch.select_last else scores["score"], step, network.trained_state())
+                score = float(step) if watch.select_last else scores["score"]
+                best.offer(score, step, network.trained_state())
             watch.log({"step": step, **running.take(), **scores})
     return best
 
