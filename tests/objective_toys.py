@@ -128,7 +128,7 @@ def take_step(
     step: int = 10,
     seed: int = 0,
 ) -> Terms:
-    """Draw styles, run the toy network, and ask the objective: a step of the training loop without its end."""
+    """Draw styles, run the toy network, and ask the objective: a step of the loop without its end."""
     generator = torch.Generator().manual_seed(seed)
     styled = {m: _styled(objective, batch, generator) for m, batch in batches.items()}
     outputs = network.outputs(styled)

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from objective_toys import ToyNetwork, build, make_batch, make_batches, take_step
 
 from mammopath.errors import ConfigError
 from mammopath.objectives.methods import METHODS, method_recipe, recipe_with
 from mammopath.objectives.recipe import AlignRecipe, InvarianceRecipe, Recipe, StyleRecipe, TaskRecipe
 from mammopath.types import MODALITIES
+from objective_toys import ToyNetwork, build, make_batch, make_batches, take_step
 
 SURELY = {"style": {"probability": 1.0}}
 """Leaves nothing to chance in a single step."""
@@ -186,7 +186,7 @@ def test_overrides_survive_yaml() -> None:
     ],
 )
 def test_wrong_overrides_are_explained(overrides: dict, told: str) -> None:
-    with pytest.raises(ConfigError, match="train.overrides") as caught:
+    with pytest.raises(ConfigError, match=r"train\.overrides") as caught:
         recipe_with(METHODS["erm"], overrides)
     assert told in str(caught.value)
 

@@ -35,11 +35,11 @@ class Memory(nn.Module):
 
     def push(self, side: Side) -> None:
         """Remember these patients in place of the oldest."""
-        places = (torch.arange(len(side)) + self.pushed)[-self.size :] % max(1, self.size)
-        last = slice(len(side) - len(places), None)
-        self.projection[places] = side.projection[last].detach().to(self.projection)
-        self.label[places] = side.label[last]
-        self.pair[places] = side.pair[last]
+        first = max(0, len(side) - self.size)
+        places = (torch.arange(first, len(side)) + self.pushed) % max(1, self.size)
+        self.projection[places] = side.projection[first:].detach().to(self.projection)
+        self.label[places] = side.label[first:]
+        self.pair[places] = side.pair[first:]
         self.pushed += len(side)
 
     def read(self) -> Side:
