@@ -2,11 +2,8 @@
 
 from dataclasses import dataclass
 
-from mammopath.model.parts import Colours
+from mammopath.model.parts import IMAGENET_MEAN, IMAGENET_STD, Colours
 from mammopath.model.vit import ViTShape
-
-IMAGENET_MEAN: Colours = (0.485, 0.456, 0.406)
-IMAGENET_STD: Colours = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any, Literal, cast
 
 import torch
@@ -11,15 +12,15 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from mammopath.config import ModelSettings, TrainSettings
-from mammopath.errors import WeightsError
-from mammopath.model import packing, tuning
-from mammopath.model.parts import Colours, ModalityParts
+from mammopath.errors import ConfigError, WeightsError
+from mammopath.model import tuning
+from mammopath.model.fusion import Fusion, Side
+from mammopath.model.lower import describe, tokens_at_cut
+from mammopath.model.packing import as_stored, grid_of
+from mammopath.model.parts import IMAGENET_MEAN, IMAGENET_STD, Colours, ModalityParts
 from mammopath.model.vit import BlockParts, Layout, ViT, ViTShape
-from mammopath.tensors import Batch, Described, Output, Sample, Style
+from mammopath.tensors import Batch, Described, FusedOutput, Output, Sample, Style
 from mammopath.types import Modality
-
-IMAGENET_MEAN: Colours = (0.485, 0.456, 0.406)
-IMAGENET_STD: Colours = (0.229, 0.224, 0.225)
 
 Precision = Literal["fp32", "bf16"]
 
@@ -52,6 +53,7 @@ class Network(nn.Module):
         self.settings, self.shape, self.mean, self.std = settings, shape, mean, std
         self.trunk = ViT(shape)
         self.parts = nn.ModuleDict({m: ModalityParts(settings, shape, m) for m in settings.readout})
+        self.fusion = _fusion(settings, shape.width) if settings.fusion else None
         self.start_parts()
         tuning.switch_trunk(self.trunk, settings)
         for parts in self.parts.values():
@@ -111,34 +113,17 @@ class Network(nn.Module):
 
         Where the lower trunk is frozen they are rounded to half precision, as the cache keeps them.
         """
-        cut = self.of(modality).cut
-        found: dict[int, Tensor] = {}
         with self._below_the_cut(precision):
-            for places, embedded in self._packed(samples, modality):
-                x = embedded
-                for block in self.trunk.blocks[:cut]:
-                    x = block(x, self._layout)
-                found |= {
-                    i: self._at_cut(one, samples[i], modality) for i, one in zip(places, x, strict=True)
-                }
-        return [found[i] for i in range(len(samples))]
+            tokens = tokens_at_cut(self.trunk, self.of(modality), samples)
+        return [as_stored(t) for t in tokens] if self.lower_is_frozen() else tokens
 
     def describe(
         self, samples: Sequence[Sample], modality: Modality, *, precision: Precision = "fp32"
     ) -> list[Described]:
         """Tokens at the cut and statistics after every block of the plain trunk, in one pass."""
-        cut, prefix = self.of(modality).cut, self.shape.prefix
-        found: dict[int, Described] = {}
         with torch.no_grad(), self._below_the_cut(precision):
-            for places, embedded in self._packed(samples, modality):
-                states, x, at_cut = [], embedded, embedded
-                for number, block in enumerate(self.trunk.blocks, start=1):
-                    x = block(x, self._layout)
-                    states.append(packing.statistics(x[:, prefix:], x[:, 0]))
-                    at_cut = x if number == cut else at_cut
-                for i, one, rows in zip(places, at_cut, torch.stack(states, dim=1), strict=True):
-                    found[i] = Described(self._at_cut(one, samples[i], modality), rows)
-        return [found[i] for i in range(len(samples))]
+            described = describe(self.trunk, self.of(modality), samples)
+        return [replace(d, tokens=as_stored(d.tokens)) for d in described]
 
     def upper(self, batch: Batch, style: Style | None = None) -> Output:
         """What the network says of a batch of tokens at the cut.
@@ -146,15 +131,9 @@ class Network(nn.Module):
         Raises:
             ValueError: the batch holds no tokens, or the style belongs to a block that is not above the cut.
         """
-        if batch.tokens is None:
-            raise ValueError("upper takes tokens at the cut; call the network itself on samples")
         parts, prefix = self.of(batch.modality), self.shape.prefix
-        low, high = self.style_blocks(batch.modality)
-        if style is not None and not low <= style.block <= high:
-            raise ValueError(
-                f"style in front of block {style.block} would not run: {batch.modality} runs {low} to {high}"
-            )
-        x, read, layout = batch.tokens, [], _layout(batch, prefix)
+        self._check_style(style, batch.modality)
+        x, read, layout = _tokens(batch, prefix), [], _layout(batch, prefix)
         for number in range(parts.cut, parts.top + 1):
             if number > parts.cut:
                 own = cast(BlockParts, parts.blocks[number - parts.cut - 1])
@@ -167,6 +146,25 @@ class Network(nn.Module):
         with torch.autocast(tokens.device.type, enabled=False):
             tokens = tokens.float()
             return parts.heads(tokens[:, 0], tokens[:, prefix:], batch)
+
+    def fuse(self, outputs: Mapping[Modality, Output], batches: Mapping[Modality, Batch]) -> FusedOutput:
+        """What the network says of patients from both modalities together, by their pairing keys alone.
+
+        Args:
+            outputs: of this network, of either or both modalities.
+            batches: that they were made from; only ``Batch.pair`` is read.
+
+        Raises:
+            ConfigError: ``model.fusion`` is off.
+            ValueError: there are no outputs, or their tokens were dropped.
+        """
+        if self.fusion is None:
+            raise ConfigError(
+                "model.fusion is off, so there is nothing that reads both modalities: set it to true"
+            )
+        sides = {m: _side(outputs[m], batches[m]) for m in outputs}
+        with torch.autocast(self.device().type, enabled=False):
+            return self.fusion(sides.get("mammogram"), sides.get("pathology"))
 
     # ------------------------------------------------------------ weights
 
@@ -209,10 +207,6 @@ class Network(nn.Module):
 
     # ------------------------------------------------------------ below the cut
 
-    @property
-    def _layout(self) -> Layout:
-        return Layout(self.shape.prefix)
-
     @contextmanager
     def _below_the_cut(self, precision: Precision) -> Iterator[None]:
         with ExitStack() as stack:
@@ -222,30 +216,38 @@ class Network(nn.Module):
                 stack.enter_context(torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"))
             yield
 
-    def _packed(
-        self, samples: Sequence[Sample], modality: Modality
-    ) -> Iterator[tuple[list[int], Float[Tensor, "b m d"]]]:
-        """Embedded images, grouped by their number of real patches."""
-        stem, prefix = self.of(modality).stem, self.trunk.prefix_tokens()
-        grids = [packing.grid_of(s, self.shape.patch) for s in samples]
-        positions = {grid: self.trunk.positions(grid) for grid in set(grids)}
-        real = [packing.real_patches(s, self.shape.patch) for s in samples]
-        for places in packing.groups([int(r.sum()) + len(prefix) for r in real]):
-            embedded = [stem(samples[i].image[None])[0] + positions[grids[i]] for i in places]
-            patches = [one[real[i]] for i, one in zip(places, embedded, strict=True)]
-            yield places, torch.stack([torch.cat([prefix, p]) for p in patches])
-
-    def _at_cut(self, x: Float[Tensor, "real d"], sample: Sample, modality: Modality) -> Float[Tensor, "m d"]:
-        prefix, patch = self.shape.prefix, self.shape.patch
-        packing.grid_of(sample, self.cell(modality))
-        real, grid = packing.real_patches(sample, patch), packing.grid_of(sample, patch)
-        patches = packing.on_grid(x[prefix:], real, grid=grid, pool=self.of(modality).token_pool)
-        tokens = torch.cat([x[:prefix], patches])
-        return packing.as_stored(tokens) if self.lower_is_frozen() else tokens
+    def _check_style(self, style: Style | None, modality: Modality) -> None:
+        low, high = self.style_blocks(modality)
+        if style is not None and not low <= style.block <= high:
+            raise ValueError(
+                f"style in front of block {style.block} would not run: {modality} takes {low} to {high}"
+            )
 
     def _with_tokens(self, batch: Batch, precision: Precision) -> Batch:
         tokens = self.lower(batch.samples, batch.modality, precision=precision)
-        return batch.with_tokens(pad_sequence(tokens, batch_first=True))
+        grids = [grid_of(s, self.cell(batch.modality)) for s in batch.samples]
+        place = torch.tensor(grids, device=batch.valid.device)
+        filled = batch.with_tokens(pad_sequence(tokens, batch_first=True))
+        return replace(filled, prefix=self.shape.prefix, grid=place)
+
+
+def _fusion(settings: ModelSettings, width: int) -> Fusion:
+    return Fusion(width, hidden=settings.align_width, gate=settings.pool_width, dropout=settings.dropout)
+
+
+def _side(output: Output, batch: Batch) -> Side:
+    if output.tokens is None:
+        raise ValueError(f"fusion reads tokens, and those of the {output.modality} output were dropped")
+    return Side(output.tokens, output.valid, batch.pair)
+
+
+def _tokens(batch: Batch, prefix: int) -> Float[Tensor, "b m d"]:
+    if batch.tokens is None:
+        raise ValueError("upper takes tokens at the cut; call the network itself on samples")
+    if batch.tokens.shape[1] != prefix + batch.valid.shape[1]:
+        have, want = batch.tokens.shape[1], prefix + batch.valid.shape[1]
+        raise ValueError(f"{have} tokens per image, but {prefix} prefix and patch tokens make {want}")
+    return batch.tokens
 
 
 def _layout(batch: Batch, prefix: int) -> Layout:

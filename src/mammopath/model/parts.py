@@ -16,6 +16,9 @@ CHANNELS: dict[Modality, int] = {"mammogram": 1, "pathology": 3}
 Colours = tuple[float, float, float]
 """One number for each of red, green and blue."""
 
+IMAGENET_MEAN: Colours = (0.485, 0.456, 0.406)
+IMAGENET_STD: Colours = (0.229, 0.224, 0.225)
+
 
 class ModalityParts(nn.Module):
     """Everything of one modality around the shared trunk."""
