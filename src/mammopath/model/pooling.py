@@ -56,29 +56,22 @@ def pool(gate: Gate, h: Float[Tensor, "b n d"], valid: Bool[Tensor, "b n"]) -> P
 def pool_streamed(gate: Gate, chunks: Iterable[Float[Tensor, "_ d"]]) -> Pooled:
     """The same for one bag that comes in chunks, holding one chunk at a time.
 
-    Weighted means and squared deviations are merged as chunks come (Chan et al. 1979) under a running
-    maximum of the scores.
+    Each chunk is summed up under its own largest score; sums are merged under the larger of the two (Chan
+    et al. 1979 with weights), so no score can overflow and no chunk can vanish into 0 / 0.
 
     Raises:
         ValueError: there are no elements.
     """
     scores: list[Tensor] = []
-    top = mass = mean = square = torch.zeros(())
+    total: _Sums | None = None
     for h in chunks:
-        score = gate(h)
-        new_top = score.max() if not scores else torch.maximum(top, score.max())
-        old, weight = mass * torch.exp(top - new_top), torch.exp(score - new_top)
-        part = weight.sum()
-        part_mean = weight @ h / part
-        delta = part_mean - mean
-        decayed = square * torch.exp(top - new_top)
-        square = decayed + weight @ (h - part_mean).square() + delta.square() * old * part / (old + part)
-        mean = mean + delta * part / (old + part)
-        top, mass = new_top, old + part
-        scores.append(score)
-    if not scores:
+        scores.append(gate(h))
+        found = _sums(h, scores[-1])
+        total = found if total is None else _merged(total, found)
+    if total is None:
         raise ValueError("cannot pool an empty bag")
-    return Pooled(mean, (square / mass).clamp_min(TINY).sqrt(), torch.cat(scores).sub(top).exp() / mass)
+    weights = torch.cat(scores).sub(total.top).exp() / total.mass
+    return Pooled(total.mean, (total.square / total.mass).clamp_min(TINY).sqrt(), weights)
 
 
 def pool_segments(
@@ -101,3 +94,30 @@ def masked_softmax(score: Float[Tensor, "*b n"], valid: Bool[Tensor, "*b n"]) ->
     # The finite floor, not -inf, keeps a bag without valid elements free of NaN.
     weights = F.softmax(score.masked_fill(~valid, torch.finfo(score.dtype).min), dim=-1)
     return weights * valid
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """Of a piece of a bag: largest score, sum of weights relative to it, mean, sum of squared deviations."""
+
+    top: Float[Tensor, ""]
+    mass: Float[Tensor, ""]
+    mean: Float[Tensor, " d"]
+    square: Float[Tensor, " d"]
+
+
+def _sums(h: Float[Tensor, "n d"], score: Float[Tensor, " n"]) -> _Sums:
+    top = score.max()
+    weight = torch.exp(score - top)
+    mass = weight.sum()
+    mean = weight @ h / mass
+    return _Sums(top, mass, mean, weight @ (h - mean).square())
+
+
+def _merged(a: _Sums, b: _Sums) -> _Sums:
+    top = torch.maximum(a.top, b.top)
+    fade_a, fade_b = torch.exp(a.top - top), torch.exp(b.top - top)
+    mass_a, mass_b = a.mass * fade_a, b.mass * fade_b
+    mass, delta = mass_a + mass_b, b.mean - a.mean
+    square = a.square * fade_a + b.square * fade_b + delta.square() * mass_a * mass_b / mass
+    return _Sums(top, mass, a.mean + delta * mass_b / mass, square)
