@@ -110,7 +110,7 @@ _FRAMES = [Frame(), Frame(0.37, 0.71, 2.0, 1.0), Frame(-0.5, 0.5, 20.0, 0.0), Fr
 @pytest.mark.parametrize("frame", _FRAMES)
 @pytest.mark.parametrize("finding", [
     Finding("box", ((3.2, 4.1), (17.7, 21.3))), Finding("circle", ((14.3, 11.2),), radius=7.1),
-    Finding("box", ((-5.0, -5.0), (9.2, 60.0))), Finding("circle", ((1.0, 1.0),), radius=30.0),
+    Finding("box", ((-5.1, -5.0), (9.2, 60.0))), Finding("circle", ((1.0, 1.0),), radius=30.0),
 ])  # fmt: skip
 def test_boxes_and_circles_are_painted_where_they_are(frame, finding):
     assert np.array_equal(paint([finding], frame, (19, 23)), _brute(finding, frame, (19, 23)))
