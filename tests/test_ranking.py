@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn import metrics as sk
 
+from mammopath.metrics.auc import auc_interval
 from mammopath.metrics.delong import delong_covariance, delong_interval, delong_test
 from mammopath.metrics.operating import operating_point, specificity_threshold, youden_threshold
 from mammopath.metrics.ranking import (
@@ -17,7 +18,6 @@ from mammopath.metrics.ranking import (
     roc_curve,
     sensitivity_at,
 )
-from mammopath.metrics.summary import auc_interval, site_metrics
 
 CASES = st.lists(st.tuples(st.booleans(), st.integers(-4, 4)), min_size=1, max_size=40)
 
@@ -151,29 +151,11 @@ def test_delong_agrees_with_mlstatkit():
     assert abs(norm.isf(ours.p / 2)) == pytest.approx(abs(z), rel=1e-6)
 
 
-def test_site_metrics_hold_every_number_of_a_results_line():
-    labels, scores = _cases(8)
-    probabilities = 1 / (1 + np.exp(-scores))
-    labels[:5] = np.nan
-    patients = np.repeat(np.arange(100), 2)
-    found = site_metrics(labels, probabilities, patients, threshold=0.6, draws=200)
-    keep = ~np.isnan(labels)
-    assert (found.n, found.patients, found.positives) == (195, 98, int(np.nansum(labels)))
-    assert found.auc == pytest.approx(sk.roc_auc_score(labels[keep], probabilities[keep]))
-    assert found.auc_low < found.auc < found.auc_high
-    assert found.interval == "patient bootstrap, 200 draws"
-    assert found.balanced_accuracy == pytest.approx(
-        sk.balanced_accuracy_score(labels[keep], probabilities[keep] >= 0.6)
-    )
-    assert found.brier == pytest.approx(sk.brier_score_loss(labels[keep], probabilities[keep]))
-
-
 def test_independent_cases_get_delong_and_one_class_gets_nan():
     labels, scores = _cases(9)
     assert auc_interval(labels, scores, np.arange(200)).method == "DeLong"
     empty = auc_interval(np.full(3, np.nan), np.zeros(3), np.arange(3))
-    alone = site_metrics(
-        np.ones(4), np.full(4, 0.7), np.array(["a", "a", "b", "b"]), threshold=0.5, draws=100
-    )
-    assert np.isnan([empty.value, alone.auc, alone.auc_low, alone.balanced_accuracy]).all()
-    assert alone.sensitivity == 1.0
+    alone = auc_interval(np.ones(4), np.full(4, 0.7), np.array(["a", "a", "b", "b"]), draws=100)
+    assert np.isnan([empty.value, alone.value, alone.low, alone.high]).all()
+    point = operating_point(np.ones(4), np.full(4, 0.7), 0.5)
+    assert (point.sensitivity, np.isnan(point.balanced_accuracy)) == (1.0, True)

@@ -48,8 +48,12 @@ ALLOWED: dict[str, set[str]] = {
     "model": GROUND | {"objectives"},
     "runs": GROUND | {"objectives", "model"},
     "adaptation": GROUND | {"model", "objectives", "prepare"},
-    "figures": {"errors", "files", "metrics"},
-    "report": GROUND - {"tensors"} | {"metrics", "figures"},
+    "figures": set(),
+    "tables": set(),
+    "study": {"errors", "files", "metrics", "evaluate", "tables"},
+    "comparisons": {"metrics", "study"},
+    "sections": {"metrics", "study", "figures"},
+    "report": {"files", "study", "tables", "comparisons", "figures", "sections"},
     "doctor": {"model"},
 }
 for number, joint in enumerate(JOINTS):

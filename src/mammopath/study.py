@@ -1,0 +1,165 @@
+"""A study folder as written by ``mammopath lodo``, read back without a model."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float, Int, Shaped
+
+from mammopath.errors import DataError
+from mammopath.evaluate import Unit, by_unit
+from mammopath.files import read_lines
+from mammopath.metrics.ranking import auc
+from mammopath.tables import Line, method_label
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Labelled predictions on one site, or on the validation parts of the training sites.
+
+    Attributes:
+        identity: hash of which cases these are; equal for two runs judged on the same cases.
+        patients: index of the patient.
+        labels: 1 or 0.
+        logits: of malignancy.
+        views: of mammograms (CC, MLO); empty elsewhere.
+    """
+
+    identity: str
+    patients: Int[np.ndarray, " n"]
+    labels: Float[np.ndarray, " n"]
+    logits: Float[np.ndarray, " n"]
+    views: Shaped[np.ndarray, " n"]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A held-out line of results with the predictions behind it."""
+
+    line: Line
+    test: Cases
+    validation: Cases
+
+    @property
+    def label(self) -> str:
+        """Name of the method in tables and legends."""
+        return method_label(self.line["method"], self.line["adaptation"], self.line.get("select", ""))
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study folder holds.
+
+    Attributes:
+        config: resolved settings; empty where missing.
+        data: facts of the cohort; empty where missing.
+        lines: of results.jsonl.
+        runs: facts of each run (run.json), by run name; empty where missing.
+        judged: held-out lines whose predictions are there.
+        notes: what is missing or does not agree, in sentences.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    data: Mapping[str, Any]
+    lines: Sequence[Line]
+    runs: Mapping[str, Mapping[str, Any]]
+    judged: Sequence[Judged]
+    notes: Sequence[str]
+
+
+def read_study(folder: Path) -> Study:
+    """Read everything a report needs; what is missing becomes a note, not an error.
+
+    Raises:
+        DataError: there is no results line, or a line is damaged.
+    """
+    lines = _read_results(folder / "results.jsonl")
+    names = list(dict.fromkeys(line["run"] for line in lines))
+    runs = {name: _read_json(folder / "runs" / name / "run.json") for name in names}
+    config, data = _read_json(folder / "config.json"), _read_json(folder / "data.json")
+    judged = [_judge(folder, line) for line in lines if line["held_out"] and line["held_out"] == line["site"]]
+    found = [j for j in judged if isinstance(j, Judged)]
+    notes = [j for j in judged if isinstance(j, str)]
+    notes += [
+        f"{name} is missing" for name, value in (("config.json", config), ("data.json", data)) if not value
+    ]
+    notes += _other_data(data, runs) + [note for j in found for note in _disagreement(j)]
+    return Study(folder, config, data, lines, runs, found, list(dict.fromkeys(notes)))
+
+
+def read_log(folder: Path, run: str) -> list[Mapping[str, Any]]:
+    """Rows of a run's training log; none if it was not trained by steps."""
+    return [json.loads(line) for line in read_lines(folder / "runs" / run / "log.jsonl")]
+
+
+def read_examples(folder: Path, run: str) -> list[Mapping[str, Any]]:
+    """Example images of a run, with paths relative to the run's folder; none if it kept none."""
+    path = folder / "runs" / run / "examples.json"
+    return json.loads(path.read_text()) if path.exists() else []
+
+
+def _read_results(path: Path) -> list[Line]:
+    lines = [_parse(path, number, text) for number, text in enumerate(read_lines(path), start=1)]
+    if not lines:
+        raise DataError(f"{path}: there are no results; run `mammopath lodo` into this folder first")
+    return lines
+
+
+def _parse(path: Path, number: int, text: str) -> Line:
+    try:
+        line = json.loads(text)
+        missing = {"held_out", "site", "modality", "method", "adaptation", "seed", "run"} - line.keys()
+    except (json.JSONDecodeError, AttributeError):
+        raise DataError(f"{path}, line {number}: not a JSON object; remove the line and run again") from None
+    if missing:
+        raise DataError(f"{path}, line {number}: no {', '.join(sorted(missing))}; remove it and run again")
+    return line
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _judge(folder: Path, line: Line) -> Judged | str:
+    path = folder / "runs" / line["run"] / "predictions.parquet"
+    if not path.exists():
+        return f"run {line['run']} has no predictions; curves and comparisons leave it out"
+    table = by_unit(pl.read_parquet(path), line.get("unit", "image")).filter(modality=line["modality"])
+    unit: Unit = line.get("unit", "image")
+    test = table.filter(pl.col("part") == "test", pl.col("site") == line["site"])
+    return Judged(line, _cases(test, unit), _cases(table.filter(pl.col("part") == "val"), unit))
+
+
+def _cases(table: pl.DataFrame, unit: Unit) -> Cases:
+    columns = {"image": ["image_id"], "breast": ["patient", "laterality"], "patient": ["patient"]}[unit]
+    table = table.sort("site", *columns)
+    keys = table.select(pl.concat_str("site", *columns, pl.col("malignant"), separator="\x1f")).to_series()
+    views = table["view"] if unit == "image" else pl.Series([""] * table.height, dtype=pl.String)
+    return Cases(
+        identity=hashlib.sha256("\n".join(keys).encode()).hexdigest(),
+        patients=np.unique(table["patient"].to_numpy(), return_inverse=True)[1],
+        labels=table["malignant"].to_numpy().astype(float),
+        logits=table["logit"].to_numpy().astype(float),
+        views=views.to_numpy(),
+    )
+
+
+def _disagreement(judged: Judged) -> list[str]:
+    """A line's AUC must follow from its predictions; lines keep six decimals."""
+    told, found = judged.line.get("auc"), auc(judged.test.labels, judged.test.logits)
+    told = math.nan if told is None else told
+    if abs(told - found) <= 1e-5 or (math.isnan(told) and math.isnan(found)):
+        return []
+    return [f"run {judged.line['run']}: results say AUC {told:.4f}, its predictions give {found:.4f}"]
+
+
+def _other_data(data: Mapping[str, Any], runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    prints = {facts["fingerprint"] for facts in (data, *runs.values()) if facts.get("fingerprint")}
+    return ["the runs were not all made on the same data: fingerprints differ"] if len(prints) > 1 else []

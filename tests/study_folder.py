@@ -1,0 +1,186 @@
+"""A made study folder, as ``mammopath lodo`` leaves it; the numbers come from a seeded generator."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from PIL import Image
+
+from mammopath.evaluate import result_lines, source_val_auc
+
+SITES = {
+    "cbis": ("mammogram", 240),
+    "mias": ("mammogram", 160),
+    "bach": ("pathology", 120),
+    "idc": ("pathology", 300),
+}
+"""Site -> modality and number of images."""
+
+GAIN = {"logreg": 0.7, "erm": 1.0, "mixstyle": 1.1, "irm": 0.6}
+
+
+def make_study(
+    folder: Path,
+    *,
+    methods: tuple[str, ...] = ("logreg", "erm"),
+    seeds: tuple[int, ...] = (0, 1),
+    check: tuple[dict, ...] = (),
+    phantom: bool = False,
+    draws: int = 200,
+) -> Path:
+    """Write a whole study folder with four sites of two modalities."""
+    runs = [(h, m, s) for s in seeds for m in methods for h in (*SITES, "")]
+    lines = [line for held_out, method, seed in runs for line in _run(folder, held_out, method, seed, draws)]
+    folder.mkdir(exist_ok=True)
+    (folder / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    config = {
+        "name": "made study",
+        "methods": methods,
+        "seeds": seeds,
+        "bootstrap": draws,
+        "select": "source_val",
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "data.json").write_text(json.dumps(_data(check, phantom)))
+    return folder
+
+
+def _run(folder: Path, held_out: str, method: str, seed: int, draws: int) -> list[dict]:
+    name = f"{held_out or 'in_domain'}__{method}__{seed}"
+    run = folder / "runs" / name
+    run.mkdir(parents=True)
+    table = _predictions(held_out, method, seed)
+    table.write_parquet(run / "predictions.parquet")
+    facts = {
+        "run": name,
+        "held_out": held_out,
+        "method": method,
+        "adaptation": "none",
+        "seed": seed,
+        "select": "source_val",
+        "best_step": 200,
+        "counters": {"mixstyle": 120} if method == "mixstyle" else {},
+        "idle": {"irm": "only one training domain"} if method == "irm" else {},
+    }
+    if method != "logreg":
+        _training_log(run, seed + 10 * len(method))
+    if held_out:
+        _examples(run, table.filter(part="test"), count=4)
+    (run / "run.json").write_text(json.dumps(_facts(held_out, method, seed)))
+    lines = result_lines(table, facts, unit="image", draws=draws, seed=seed)
+    return [
+        line
+        | {"source_val_auc": round(source_val_auc(table, "image", line["modality"]), 6), "of": len(lines)}
+        for line in lines
+    ]
+
+
+def _predictions(held_out: str, method: str, seed: int) -> pl.DataFrame:
+    tables = []
+    for site, (modality, images) in SITES.items():
+        if held_out and modality != SITES[held_out][0]:
+            continue
+        rng = np.random.default_rng([len(site), images])  # truth and difficulty belong to the site
+        malignant = (rng.random(images) < 0.35).astype(float)
+        malignant[:3] = np.nan
+        in_test_split = np.arange(images) >= 0.7 * images
+        shared = rng.normal(size=images)
+        noise = np.random.default_rng([seed, len(method), images]).normal(size=images)
+        gain = GAIN[method] * (0.7 if site == held_out else 1.6)
+        logit = gain * np.nan_to_num(malignant) + 0.8 * shared + 0.5 * noise - 0.4
+        part = np.where(site == held_out, "test", np.where(in_test_split & (not held_out), "test", "val"))
+        views = (
+            np.where(np.arange(images) % 2, "MLO", "CC") if modality == "mammogram" else np.full(images, "")
+        )
+        tables.append(
+            pl.DataFrame(
+                {
+                    "image_id": [f"{site}/images/case_{k:04d}.png" for k in range(images)],
+                    "patient": [f"{site}-{k // 2:04d}" for k in range(images)],
+                    "site": [site] * images,
+                    "modality": [modality] * images,
+                    "laterality": ["L", "R"] * (images // 2),
+                    "view": views.tolist(),
+                    "malignant": malignant,
+                    "logit": logit,
+                    "patient_logit": logit,
+                    "score": 1 / (1 + np.exp(-logit)),
+                    "part": part.tolist(),
+                    "in_test_split": in_test_split.tolist(),
+                }
+            )
+        )
+    return pl.concat(tables)
+
+
+def _training_log(run: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows = [
+        {
+            "step": step,
+            "loss": 0.7 * np.exp(-step / (200 + 5 * (seed // 10))) + 0.05 * rng.random(),
+            "score": 0.8 - 0.3 * np.exp(-step / 80) + 0.02 * rng.random(),
+        }
+        for step in range(50, 401, 50)
+    ]
+    (run / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _examples(run: Path, table: pl.DataFrame, *, count: int) -> None:
+    (run / "examples").mkdir()
+    listed = []
+    for k, row in enumerate(table.slice(3, count).iter_rows(named=True)):
+        shape = (448, 224) if row["modality"] == "mammogram" else (224, 224)
+        y, x = np.mgrid[: shape[0], : shape[1]] / shape[0]
+        grey = (255 * np.clip(np.sin(9 * x + k) * np.cos(5 * y) * 0.4 + 0.5 - x, 0, 1)).astype(np.uint8)
+        Image.fromarray(grey).save(run / "examples" / f"{k}.png")
+        heat = np.stack([grey, grey // 2, 255 - grey], axis=-1)
+        Image.fromarray(heat).save(run / "examples" / f"{k}_attention.png")
+        listed.append(
+            {
+                "image_id": row["image_id"],
+                "site": row["site"],
+                "malignant": row["malignant"],
+                "score": round(row["score"], 4),
+                "image": f"examples/{k}.png",
+                "overlay": f"examples/{k}_attention.png",
+                "caption": " ".join(p for p in (row["laterality"], row["view"]) if p),
+            }
+        )
+    (run / "examples.json").write_text(json.dumps(listed))
+
+
+def _facts(held_out: str, method: str, seed: int) -> dict:
+    return {
+        "versions": {"mammopath": "0.1.0", "python": "3.11.7", "torch": "2.13.0", "numpy": "2.4.6"},
+        "held_out": held_out or None,
+        "method": method,
+        "seed": seed,
+        "fingerprint": "f" * 64,
+        "seconds": 12.3 + seed,
+        "threads": 2,
+        "device": "cpu",
+        "warnings": [],
+    }
+
+
+def _data(check: tuple[dict, ...], phantom: bool) -> dict:
+    sites = [
+        {
+            "site": site,
+            "modality": modality,
+            "images": images,
+            "patients": None if site == "bach" else images // 2,
+            "positives": round(0.35 * images),
+            "negatives": images - 3 - round(0.35 * images),
+            "unknown": 3,
+            "spacing": "200 um" if modality == "mammogram" else "0.42 um",
+            "official_split": site == "cbis",
+            "sources": site,
+        }
+        for site, (modality, images) in SITES.items()
+    ]
+    skipped = [{"where": "mias/broken.pgm", "code": "truncated", "why": "the file ends in row 12"}]
+    facts = {"fingerprint": "f" * 64, "pairing": "same_label", "sites": sites, "phantom": phantom}
+    return facts | {"check": list(check), "skipped": skipped}

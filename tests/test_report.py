@@ -1,0 +1,274 @@
+"""The report: self-contained, true to the predictions, patient with missing pieces."""
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from mammopath import RESEARCH_USE_ONLY
+from mammopath.comparisons import compare, draw_sites, mean_intervals
+from mammopath.errors import DataError
+from mammopath.figures import Axis, Series, fitted_axis, forest_axis, forest_row, panel
+from mammopath.metrics.auc import auc_by_group, auc_interval
+from mammopath.metrics.transfer import transfer
+from mammopath.report import write_report
+from mammopath.study import read_study
+from mammopath.tables import summarise, with_limits
+from study_folder import SITES, make_study
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = make_study(
+        tmp_path_factory.mktemp("study") / "made", methods=("logreg", "erm", "mixstyle"), draws=100
+    )
+    write_report(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory):
+    return make_study(tmp_path_factory.mktemp("template") / "small", methods=("erm",), seeds=(0,), draws=100)
+
+
+@pytest.fixture
+def small(template, tmp_path):
+    return Path(shutil.copytree(template, tmp_path / "small"))
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    return (folder / "report.html").read_text()
+
+
+class _Outline(HTMLParser):
+    """Tags, ids, links and everything that a browser would fetch."""
+
+    VOID = ("meta", "img", "br", "link")
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.ids, self.targets, self.loads, self.pictures = [], [], [], [], 0
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.ids += [values["id"]] if "id" in values else []
+        self.loads += [v for k, v in attrs if k in ("src", "srcset", "data", "action")] + [tag] * (
+            tag == "script"
+        )
+        if tag == "a":
+            self.targets.append(values["href"])
+        if tag == "img":
+            self.pictures += 1
+            assert values["alt"]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        assert tag in ("line", "circle", "path", "polyline")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def _outline(page):
+    outline = _Outline()
+    outline.feed(page)
+    return outline
+
+
+def test_it_loads_nothing_and_is_small(page):
+    outline = _outline(page)
+    assert all(load.startswith("data:image/") for load in outline.loads)
+    assert not re.search(r"url\(|@import|<link|https?://", page)
+    assert len(page) < 10_000_000
+
+
+def test_it_is_well_formed_and_every_contents_entry_leads_somewhere(page):
+    outline = _outline(page)
+    assert outline.open == []
+    assert len(outline.ids) == len(set(outline.ids))
+    assert {t.lstrip("#") for t in outline.targets} <= set(outline.ids)
+    assert all(t.startswith("#") for t in outline.targets)
+
+
+def test_it_says_research_use_and_shows_twelve_examples(page):
+    assert page.count(RESEARCH_USE_ONLY) == 2
+    assert _outline(page).pictures == 24
+    assert not re.search(r"\bnan\b", re.sub(r"<style>.*?</style>|base64,[^\"]*", "", page, flags=re.S))
+
+
+def _by_hand(folder, site, method, seeds=(0, 1)):
+    """Mean over seeds of scikit-learn's AUC on the stored predictions: held out, on its split, in-domain."""
+    found = []
+    for seed in seeds:
+        outside = pl.read_parquet(folder / "runs" / f"{site}__{method}__{seed}" / "predictions.parquet")
+        inside = pl.read_parquet(folder / "runs" / f"in_domain__{method}__{seed}" / "predictions.parquet")
+        test = outside.filter(pl.col("site") == site, pl.col("malignant").is_not_nan())
+        split = test.filter("in_test_split")
+        own = inside.filter(
+            pl.col("site") == site, pl.col("malignant").is_not_nan(), pl.col("part") == "test"
+        )
+        found.append([roc_auc_score(t["malignant"], t["logit"]) for t in (test, split, own)])
+    return np.mean(found, axis=0)
+
+
+def test_every_auc_and_gap_in_the_tables_follows_from_the_predictions(folder, page):
+    rows = list(csv.DictReader((folder / "tables" / "sites.csv").read_text().splitlines()))
+    assert len(rows) == len(SITES) * 3
+    for row in rows:
+        outside, split, inside = _by_hand(folder, row["site"], row["method"])
+        assert float(row["auc"]) == pytest.approx(outside, abs=1e-5)
+        assert float(row["in_domain_auc"]) == pytest.approx(inside, abs=1e-5)
+        assert float(row["gap_in_domain"]) == pytest.approx(inside - split, abs=1e-5)
+        assert with_limits(*(float(row[k]) for k in ("auc", "auc_low", "auc_high"))) in page
+
+
+def test_means_and_comparisons_follow_from_the_site_rows(folder):
+    sites = summarise(read_study(folder).lines)
+    means = {
+        (r["scope"], r["label"]): r
+        for r in csv.DictReader((folder / "tables" / "means.csv").read_text().splitlines())
+    }
+    for label in ("logreg", "erm", "mixstyle"):
+        aucs = [r.auc for r in sites if r.label == label]
+        assert float(means["all", label]["mean_auc"]) == pytest.approx(np.mean(aucs))
+        assert float(means["all", label]["worst_auc"]) == pytest.approx(min(aucs))
+    for row in csv.DictReader((folder / "tables" / "comparisons.csv").read_text().splitlines()):
+        if row["scope"] in SITES:
+            ours, theirs = (
+                next(r.auc for r in sites if (r.site, r.label) == (row["scope"], label))
+                for label in (row["label"], "erm")
+            )
+            assert float(row["difference"]) == pytest.approx(ours - theirs, abs=1e-5)
+        assert float(row["low"]) <= float(row["difference"]) <= float(row["high"])
+        assert 0 < float(row["p"]) <= float(row["p_holm"]) <= 1
+
+
+def test_ingredients_tell_what_ran(folder):
+    rows = list(csv.DictReader((folder / "tables" / "ingredients.csv").read_text().splitlines()))
+    assert [(r["label"], r["name"], r["times"], r["active_runs"], r["runs"]) for r in rows] == [
+        ("mixstyle", "mixstyle", "1200", "10", "10")
+    ]
+
+
+def test_stamps_for_phantom_and_leak(small):
+    leak = {"severity": "leak", "code": "patient", "what": "patient <P7> is in cbis & mias"}
+    facts = json.loads((small / "data.json").read_text())
+    (small / "data.json").write_text(json.dumps(facts | {"check": [leak], "phantom": True}))
+    page = write_report(small).read_text()
+    assert "Synthetic phantom: not clinical" in page
+    assert "Leak: patient &lt;P7&gt; is in cbis &amp; mias" in page
+
+
+def test_missing_pieces_leave_their_section_out_and_are_named(small):
+    for path in (
+        "data.json",
+        "config.json",
+        "runs/mias__erm__0/predictions.parquet",
+        "runs/mias__erm__0/run.json",
+    ):
+        (small / path).unlink()
+    (small / "runs" / "cbis__erm__0" / "examples" / "0.png").write_bytes(b"no picture")
+    for run in (small / "runs").iterdir():
+        (run / "log.jsonl").unlink()
+    page = write_report(small).read_text()
+    for text in ("data.json is missing", "run mias__erm__0 has no predictions", "picture missing"):
+        assert text in page
+    assert 'id="training"' not in page
+    assert 'id="comparisons"' not in page
+
+
+def test_results_that_do_not_follow_from_the_predictions_are_named(small):
+    lines = [json.loads(line) for line in (small / "results.jsonl").read_text().splitlines()]
+    lines[0]["auc"] += 0.1
+    (small / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    facts = json.loads((small / "data.json").read_text())
+    (small / "data.json").write_text(json.dumps(facts | {"fingerprint": "other"}))
+    notes = read_study(small).notes
+    assert any("results say AUC" in note for note in notes)
+    assert any("fingerprints differ" in note for note in notes)
+    assert "agrees" not in write_report(small).read_text()
+
+
+def test_no_results_is_an_error_that_says_what_to_do(tmp_path):
+    with pytest.raises(DataError, match="mammopath lodo"):
+        write_report(tmp_path)
+    (tmp_path / "results.jsonl").write_text('{"held_out": "a"}\n')
+    with pytest.raises(DataError, match=r"line 1: no .*method"):
+        write_report(tmp_path)
+    (tmp_path / "results.jsonl").write_text("[1]\n")
+    with pytest.raises(DataError, match="line 1"):
+        write_report(tmp_path)
+
+
+def test_the_report_loads_no_torch():
+    code = "import sys, mammopath.report; print('torch' in sys.modules)"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        == "False\n"
+    )
+
+
+def test_runs_on_other_cases_are_not_compared(folder):
+    study = read_study(folder)
+    cbis = [j for j in study.judged if j.line["site"] == "cbis"]
+    idc = next(j for j in study.judged if j.line["site"] == "idc")
+    wrong = type(idc)(
+        idc.line | {"site": "cbis", "modality": "mammogram", "method": "other"}, idc.test, idc.validation
+    )
+    (site,) = draw_sites([*cbis, wrong], draws=100)
+    assert "other" not in site.labels
+    assert compare([site], "absent") == []
+    assert mean_intervals([site]) == []
+
+
+def test_transfer_at_home_is_near_nominal():
+    rng = np.random.default_rng(0)
+    labels = (rng.random(4000) < 0.4).astype(float)
+    logits = rng.normal(size=4000) + 2 * labels - 1
+    found = transfer((labels[::2], 3 * logits[::2]), (labels[1::2], 3 * logits[1::2]))
+    assert found.ece_scaled < found.ece
+    assert (found.coverage_negative, found.coverage_positive) == pytest.approx((0.9, 0.9), abs=0.03)
+    assert 0 < found.undecided < 1
+
+
+def test_small_subgroups_get_no_auc():
+    labels = np.array([0.0, 1.0] * 30)
+    groups = np.array(["CC"] * 50 + ["MLO"] * 10)
+    large, small = auc_by_group(groups, labels, np.arange(60.0) % 7, np.arange(60))
+    assert large.auc.value == auc_interval(labels[:50], np.arange(50.0) % 7, np.arange(50)).value
+    assert (small.positives, small.negatives) == (5, 5)
+    assert np.isnan(small.auc.value)
+
+
+@pytest.mark.parametrize(
+    "values", [[0.3, 0.71], [5.0], [], [0.0, 12_345.0], [-1e-9, 1e-9], [0.0, float("nan")]]
+)
+def test_axes_hold_their_values_between_round_ticks(values):
+    axis = fitted_axis(values, "x")
+    assert all(axis.low <= v * (1 - 1e-9) or axis.low <= v for v in values if np.isfinite(v))
+    assert all(axis.high >= v for v in values if np.isfinite(v))
+    assert 2 <= len(axis.ticks) <= 12
+
+
+def test_figures_escape_their_labels_and_leave_gaps_for_nan():
+    axis = Axis(0.0, 1.0, (0.0, 1.0), "<x>")
+    drawn = panel('a "quoted" <name>', axis, axis, [Series([(0.0, 0.5), (0.5, float("nan")), (1.0, 1.0)], 9)])
+    assert "<x>" not in drawn
+    assert "<name>" not in drawn
+    assert "nan" not in drawn
+    nothing = forest_row(
+        forest_axis([]), float("nan"), float("nan"), float("nan"), reference=float("nan"), index=0
+    )
+    assert "unknown" in nothing
+    assert "<circle" not in nothing
