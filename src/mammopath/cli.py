@@ -180,34 +180,42 @@ def config_show(config: ConfigFile, changes: Changes = None) -> None:
 @weights_app.command("list")
 def weights_list() -> None:
     """List the encoders whose weights can be used: name, licence, where to get them."""
-    from mammopath.model.weights import ENCODERS
+    from mammopath.model.encoders import ENCODERS
 
-    rows = [[e.name, e.licence, e.where] for e in ENCODERS.values()]
-    _table("Encoders", ["name", "licence", "where"], rows)
+    rows = [[name, e.licence, e.source or "trains from scratch"] for name, e in ENCODERS.items()]
+    _table("Encoders", ["name", "licence", "where (Hugging Face hub)"], rows)
 
 
 @weights_app.command("check")
 def weights_check(
     path: Annotated[Path, typer.Argument(help="A safetensors file.")],
     encoder: Annotated[
-        str, typer.Option(help="Encoder that it should be; guessed from the file if empty.")
-    ] = "",
+        str, typer.Option("--encoder", help="Encoder that it should be: a name of `mammopath weights list`.")
+    ],
 ) -> None:
-    """Say whether a weights file fits an encoder: missing, unexpected and misshapen tensors."""
+    """Say whether a weights file fits an encoder: missing, unexpected and misshapen tensors.
+
+    Ends with exit code 1 if it does not fit.
+    """
     from mammopath.model.weights import check_weights
 
-    typer.echo(check_weights(path, encoder).text())
+    found = check_weights(path, encoder)
+    typer.echo(str(found))
+    raise typer.Exit(0 if found.fits else 1)
 
 
 @weights_app.command("get")
 def weights_get(
     name: Annotated[str, typer.Argument(help="An encoder of `mammopath weights list`.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the file.")] = Path("weights"),
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File to write [weights/NAME.safetensors].")
+    ] = None,
 ) -> None:
     """Download an encoder's weights from the Hugging Face hub. This command uses the network."""
     from mammopath.model.weights import get_weights
 
-    typer.echo(f"weights: {get_weights(name, out)}")
+    path = out or Path("weights") / f"{name}.safetensors"
+    typer.echo(f"{path}: SHA-256 {get_weights(name, path)}")
 
 
 @app.callback(invoke_without_command=True)

@@ -2,12 +2,13 @@
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import imagecodecs
 import torch
 
 from mammopath import __version__
-from mammopath.model.weights import ENCODERS
+from mammopath.model.encoders import ENCODERS
 
 PACKAGES = (
     "torch", "numpy", "polars", "pydicom", "imagecodecs", "openslide-python", "openslide-bin", "tifffile",
@@ -24,6 +25,9 @@ def facts() -> dict[str, str]:
     found["JPEG-LS"] = _codec("jpegls_decode")
     found["JPEG 2000"] = _codec("jpeg2k_decode")
     found["encoders known"] = ", ".join(ENCODERS)
+    found["weights in ./weights"] = (
+        ", ".join(sorted(p.name for p in Path("weights").glob("*.safetensors"))) or "none"
+    )
     return found
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
+from torch import Tensor
 
 from mammopath.cohort.loader import Labels, Pick, collate, token_masks
 from mammopath.cohort.store import Stored, TokenStore
@@ -163,40 +164,33 @@ def _fill_group(
     *,
     rows: Sequence[int],
 ) -> list[Skipped]:
-    wanted: dict[Modality, list[tuple[str, int, Sample]]] = {}
     skipped: list[Skipped] = []
+    plain: dict[Modality, dict[str, Sample]] = {}
+    styled: dict[Modality, dict[str, Sample]] = {}
     for row in rows:
         record = records[row]
         try:
-            plain = view(record, 0, settings, multiple=multiple(network))
+            sample = view(record, 0, settings, multiple=multiple(network))
         except ImageReadError as error:
             skipped.append(Skipped(record.image_id, error.code, error.why))
             continue
-        views = [plain, *(augmented(plain, record, n, settings) for n in range(1, len(keys[row])))]
-        wanted.setdefault(record.modality, []).extend(
-            (key, number, sample)
-            for number, (key, sample) in enumerate(zip(keys[row], views, strict=True))
-            if not store.has(key)
-        )
-    for modality, views_wanted in wanted.items():
-        _describe_and_put(store, network, settings, modality=modality, views=views_wanted)
+        plain.setdefault(record.modality, {})[keys[row][0]] = sample
+        others = {k: augmented(sample, record, n, settings) for n, k in enumerate(keys[row]) if n}
+        styled.setdefault(record.modality, {}).update(others)
+    precision = settings.train.trunk_precision
+    for modality, samples in plain.items():
+        found = network.describe(list(samples.values()), modality, precision=precision)
+        for (key, sample), one in zip(samples.items(), found, strict=True):
+            _put(store, key, sample, one.tokens, one.statistics, cell=network.cell(modality))
+    for modality, samples in styled.items():
+        tokens = network.lower(list(samples.values()), modality, precision=precision)
+        for (key, sample), own in zip(samples.items(), tokens, strict=True):
+            _put(store, key, sample, own, torch.zeros(0, 0), cell=network.cell(modality))
     return skipped
 
 
-def _describe_and_put(
-    store: TokenStore,
-    network: Network,
-    settings: RunSettings,
-    *,
-    modality: Modality,
-    views: Sequence[tuple[str, int, Sample]],
+def _put(
+    store: TokenStore, key: str, sample: Sample, tokens: Tensor, statistics: Tensor, *, cell: int
 ) -> None:
-    cell = network.cell(modality)
-    described = network.describe(
-        [sample for _, _, sample in views], modality, precision=settings.train.trunk_precision
-    )
-    for (key, number, sample), found in zip(views, described, strict=True):
-        rows = found.statistics if number == 0 else found.statistics[:0]
-        masks = token_masks(sample, cell)
-        stored = Stored(found.tokens.half(), masks.valid, masks.lesion.half(), rows.half(), masks.grid)
-        store.put(key, stored)
+    masks = token_masks(sample, cell)
+    store.put(key, Stored(tokens.half(), masks.valid, masks.lesion.half(), statistics.half(), masks.grid))
