@@ -21,6 +21,7 @@ def network(shape: ViTShape = TINY, *, seed: int = 0, **changes: Any) -> Network
     values = {"adapter_width": 8, "pool_width": 8, "align_width": 16} | changes
     torch.manual_seed(seed)
     net = Network(ModelSettings(**values), shape).eval()
+    torch.manual_seed(seed)
     loud(net, ".gamma", torch.tensor(0.5))
     loud(net, "pos_embed", torch.randn(net.trunk.pos_embed.shape))
     net.start_parts()
