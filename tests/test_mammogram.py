@@ -211,9 +211,10 @@ def test_every_mias_film_keeps_its_lesions_and_turns_the_right_way(shared_data: 
         is_right = number % 2 == 0  # odd films are left breasts, shown with the wall on the right
         turned += wall_on_left(found, "") is is_right
         for x, y, radius in circles.get(number, []):
-            # circles reach beyond the film, so count the tissue in them
-            tissue = (np.hypot(*(np.indices(pixels.shape) - [[[y]], [[x]]])) <= radius) & (pixels > 20)
-            kept.append(tissue[top:bottom, left:right].sum() / tissue.sum())
+            # circles reach beyond the film, so count the tissue in them; two small ones lie in the dark
+            circle = np.hypot(*(np.indices(pixels.shape) - [[[y]], [[x]]])) <= radius
+            counted = circle & (pixels > 20) if pixels[circle].max() > 20 else circle
+            kept.append(counted[top:bottom, left:right].sum() / counted.sum())
     assert len(kept) == 119
     assert min(kept) > 0.95
     assert np.mean(kept) > 0.999
