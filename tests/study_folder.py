@@ -28,10 +28,15 @@ def make_study(
     check: tuple[dict, ...] = (),
     phantom: bool = False,
     draws: int = 200,
+    unit: str = "image",
 ) -> Path:
     """Write a whole study folder with four sites of two modalities."""
     runs = [(h, m, s) for s in seeds for m in methods for h in (*SITES, "")]
-    lines = [line for held_out, method, seed in runs for line in _run(folder, held_out, method, seed, draws)]
+    lines = [
+        line
+        for held_out, method, seed in runs
+        for line in _run(folder, held_out, method, seed, draws=draws, unit=unit)
+    ]
     folder.mkdir(exist_ok=True)
     (folder / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     config = {
@@ -46,7 +51,7 @@ def make_study(
     return folder
 
 
-def _run(folder: Path, held_out: str, method: str, seed: int, draws: int) -> list[dict]:
+def _run(folder: Path, held_out: str, method: str, seed: int, *, draws: int, unit: str) -> list[dict]:
     name = f"{held_out or 'in_domain'}__{method}__{seed}"
     run = folder / "runs" / name
     run.mkdir(parents=True)
@@ -68,10 +73,9 @@ def _run(folder: Path, held_out: str, method: str, seed: int, draws: int) -> lis
     if held_out:
         _examples(run, table.filter(part="test"), count=4)
     (run / "run.json").write_text(json.dumps(_facts(held_out, method, seed)))
-    lines = result_lines(table, facts, unit="image", draws=draws, seed=seed)
+    lines = result_lines(table, facts, unit=unit, draws=draws, seed=seed)
     return [
-        line
-        | {"source_val_auc": round(source_val_auc(table, "image", line["modality"]), 6), "of": len(lines)}
+        line | {"source_val_auc": round(source_val_auc(table, unit, line["modality"]), 6), "of": len(lines)}
         for line in lines
     ]
 

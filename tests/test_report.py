@@ -53,7 +53,7 @@ def page(folder):
 class _Outline(HTMLParser):
     """Tags, ids, links and everything that a browser would fetch."""
 
-    VOID = ("meta", "img", "br", "link")
+    VOID = ("meta", "img", "br", "wbr", "link")
 
     def __init__(self):
         super().__init__()
@@ -198,6 +198,15 @@ def test_results_that_do_not_follow_from_the_predictions_are_named(small):
     assert any("results say AUC" in note for note in notes)
     assert any("fingerprints differ" in note for note in notes)
     assert "agrees" not in write_report(small).read_text()
+
+
+@pytest.mark.parametrize("unit", ["breast", "patient"])
+def test_other_units_of_evaluation_agree_with_their_predictions(tmp_path, unit):
+    made = make_study(tmp_path / "s", methods=("erm",), seeds=(0,), draws=100, unit=unit)
+    study = read_study(made)
+    assert study.notes == []
+    assert {j.line["n"] for j in study.judged} == {len(j.test.labels) for j in study.judged}
+    assert f" {unit}" in write_report(made).read_text()
 
 
 def test_no_results_is_an_error_that_says_what_to_do(tmp_path):

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.resources import files
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from PIL import Image, UnidentifiedImageError
 
 from mammopath import RESEARCH_USE_ONLY, __version__
@@ -64,16 +65,11 @@ def write_report(folder: Path) -> Path:
     reference = _reference(rows)
     compared, limits = compare(sites, reference), mean_intervals(sites)
     calibrated = calibration_rows(study.judged)
-    tables: dict[str, Sequence[Any]] = {
-        "sites": rows,
-        "means": means(rows),
-        "comparisons": compared,
-        "calibration": calibrated,
-        "ingredients": ingredient_rows(study),
-    }
+    page = _page(study, rows, compared=compared, limits=limits, calibrated=calibrated)
+    tables: dict[str, Sequence[Any]] = {"sites": rows, "means": means(rows), "comparisons": compared}
+    tables |= {"calibration": calibrated, "ingredients": page["ingredients"]}
     for name, table in tables.items():
         write_text(folder / "tables" / f"{name}.csv", csv_text(table))
-    page = _page(study, rows, compared=compared, limits=limits, calibrated=calibrated)
     write_text(folder / "report.html", _render(page))
     return folder / "report.html"
 
@@ -82,10 +78,15 @@ def _render(page: Mapping[str, Any]) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"num": number, "signed": signed}
+    environment.filters |= {"num": number, "signed": signed, "breakable": _breakable}
     source = files("mammopath")
     style = Markup(source.joinpath("report.css").read_text())  # noqa: S704 - a file of ours
     return environment.from_string(source.joinpath("report.html").read_text()).render(page, style=style)
+
+
+def _breakable(name: str) -> Markup:
+    """A name that may be wrapped after its underscores and slashes."""
+    return Markup(re.sub(r"([_/])", r"\1<wbr>", str(escape(name))))  # noqa: S704 - escaped just here
 
 
 def _page(
@@ -145,7 +146,7 @@ def _cards(study: Study, rows: Sequence[SiteRow]) -> list[tuple[str, str]]:
     patients = [s.get("patients") for s in sites]
     known = [p for p in patients if p is not None]
     return [
-        ("held-out sites", str(len(held_out))),
+        ("sites", str(len(held_out))),
         ("images", f"{sum(s['images'] for s in sites):,}" if sites else "–"),
         ("patients", f"{sum(known):,}" + ("" if len(known) == len(patients) else "+") if known else "–"),
         ("methods", str(len({r.label for r in rows}))),
