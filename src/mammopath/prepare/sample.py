@@ -1,0 +1,91 @@
+"""From a record to a sample: read the file, prepare it by modality, paint what is annotated."""
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped, UInt8
+
+from mammopath.config import PrepareSettings, dump
+from mammopath.errors import ImageReadError
+from mammopath.images.geometry import Frame, paint
+from mammopath.images.raster import read_raster
+from mammopath.prepare.field import prepare_field
+from mammopath.prepare.mammogram import prepare_mammogram
+from mammopath.prepare.resample import Canvas
+from mammopath.tensors import Sample
+from mammopath.types import Record
+
+PREPARE_VERSION = 1
+"""Raised whenever the same settings give other pixels; part of every key of cached activations."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A sample, and the way from level-0 pixels of its file to its own and back."""
+
+    sample: Sample
+    frame: Frame
+
+
+def load_sample(record: Record, settings: PrepareSettings, *, multiple: int) -> Prepared:
+    """Read and prepare one image.
+
+    Args:
+        record: what to read. Its findings become the lesion mask; a normal image (not malignant,
+            severity 0) has none anywhere; any other image without findings is not annotated: NaN.
+        settings: sizes and quantiles.
+        multiple: height and width of the sample are multiples of this (patch size times token pooling).
+
+    Raises:
+        ImageReadError: the file cannot be read, has the wrong number of colours, or shows nothing.
+    """
+    pixels = read_raster(record.path)
+    canvas = _prepared(pixels, record, settings, multiple=multiple)
+    lesion = _lesion(record, canvas)
+    tensors = (torch.from_numpy(array) for array in (canvas.image, canvas.valid, lesion))
+    return Prepared(Sample(*tensors), canvas.frame)
+
+
+def prepare_fingerprint(settings: PrepareSettings) -> str:
+    """Names everything that turns a file's bytes and its record into a sample and its augmented views."""
+    told = json.dumps([PREPARE_VERSION, dump(settings)], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+def _prepared(
+    pixels: Shaped[np.ndarray, "..."], record: Record, settings: PrepareSettings, *, multiple: int
+) -> Canvas:
+    if pixels.min() == pixels.max():
+        raise ImageReadError(record.path, "every pixel has the same value", code="pixels")
+    if record.modality == "mammogram":
+        return prepare_mammogram(
+            _grey(pixels),
+            spacing=record.spacing,
+            laterality=record.laterality,
+            settings=settings.mammogram,
+            multiple=multiple,
+        )
+    rgb = _rgb(pixels, record)
+    return prepare_field(rgb, spacing=record.spacing, settings=settings.pathology, multiple=multiple)
+
+
+def _grey(pixels: Shaped[np.ndarray, "h w *c"]) -> Shaped[np.ndarray, "h w"]:
+    """Some exporters store grey mammograms as RGB with three equal channels."""
+    return pixels[..., 1] if pixels.ndim == 3 else pixels
+
+
+def _rgb(pixels: Shaped[np.ndarray, "h w *c"], record: Record) -> UInt8[np.ndarray, "h w 3"]:
+    if pixels.ndim != 3:
+        raise ImageReadError(record.path, "is grey; stained tissue needs colour", code="pixels")
+    return pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
+
+
+def _lesion(record: Record, canvas: Canvas) -> Float[np.ndarray, "h w"]:
+    if record.findings:
+        return paint(record.findings, canvas.frame, canvas.valid.shape).astype(np.float32)
+    is_normal = record.malignant == 0 and record.severity == 0
+    return np.full(canvas.valid.shape, 0.0 if is_normal else math.nan, dtype=np.float32)
