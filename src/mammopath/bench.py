@@ -11,11 +11,12 @@ from mammopath.cohort.splits import thin
 from mammopath.cohort.store import TokenStore
 from mammopath.config import DataSettings, RunSettings
 from mammopath.errors import ConfigError, DataError, ImageReadError
-from mammopath.features import Bank, SampleBank, TokenBank, fill, multiple, token_keys, token_store, view
+from mammopath.features import Bank, SampleBank, TokenBank, fill, multiple, token_keys, view
 from mammopath.model.network import Network
 from mammopath.model.weights import build_network
 from mammopath.progress import Track, silent
 from mammopath.sources import SOURCES
+from mammopath.sources.source import check_counts
 from mammopath.tensors import Sample
 from mammopath.types import Record, Skipped
 
@@ -59,8 +60,13 @@ def read_cohort(settings: DataSettings) -> Manifest:
     for source in settings.sources:
         if source.source not in SOURCES:
             raise ConfigError(f"data.sources: no source {source.source!r}; there are {', '.join(SOURCES)}")
-        entries = SOURCES[source.source].index(source.root)
-        found.append(manifest.collect(entries, source=source.source, root=source.root, domain=source.domain))
+        known = SOURCES[source.source]
+        made = manifest.collect(
+            known.index(source.root), source=source.source, root=source.root, domain=source.domain
+        )
+        if not source.partial:
+            check_counts(known, made.records, made.skipped, root=source.root)
+        found.append(made)
     if not found:
         raise ConfigError("no data: name manifests under data.manifests or data sets under data.sources")
     return manifest.concat(found)
@@ -84,9 +90,9 @@ def prepare_bench(
     records = [cohort.records[i] for i in thin(cohort.records, limit=settings.data.limit, seed=0)]
     network = build_network(settings.model)
     if network.lower_is_frozen():
-        store = token_store(cache, network, settings)
+        store = TokenStore(cache)
         readable, unread = _present(records)
-        keys = token_keys(store, readable, settings.prepare.draws)
+        keys = token_keys(readable, network, settings)
         unread += fill(store, keys, readable, network, settings, track=track)
         bad = {s.where for s in unread}
         kept = [i for i, r in enumerate(readable) if r.image_id not in bad]

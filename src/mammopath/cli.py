@@ -42,6 +42,7 @@ def index(
     root: Annotated[Path, typer.Argument(help="The data set's folder as downloaded; the file for table.")],
     out: Annotated[Path, typer.Option("--out", help="Manifest to write (Parquet).")],
     domain: Annotated[str, typer.Option(help="Name of the site, in place of the source's own.")] = "",
+    partial: Annotated[bool, typer.Option("--partial", help="A part of a public set, on purpose.")] = False,
     strict: Strict = False,
 ) -> None:
     """List the images of a data set with what is known of them, as a manifest.
@@ -51,16 +52,42 @@ def index(
     from mammopath.cohort import manifest
     from mammopath.errors import ConfigError, DataError
     from mammopath.sources import SOURCES
+    from mammopath.sources.source import check_counts
 
     if source not in SOURCES:
         raise ConfigError(f"no source {source!r}; there are {', '.join(SOURCES)}")
     found = manifest.collect(SOURCES[source].index(root), source=source, root=root, domain=domain)
+    if not partial:
+        counts = check_counts(SOURCES[source], found.records, found.skipped, root=root)
+        rows = [[name, n, counts.expected.get(name, "")] for name, n in counts.found.items()]
+        _table(f"{source} {counts.edition}", ["what", "found", "expected"], rows)
     if strict and found.skipped:
         raise DataError(f"{len(found.skipped)} files were skipped, the first: {found.skipped[0].why}")
     manifest.write(found, out)
     for skipped in found.skipped:
         _say(f"skipped {skipped.where} ({skipped.code}): {skipped.why}")
     typer.echo(f"{len(found)} images, {len(found.skipped)} skipped -> {out}")
+
+
+@app.command()
+def phantom(
+    out: Annotated[Path, typer.Argument(help="Folder to make.")],
+    patients: Annotated[int, typer.Option(help="Patients of each of the three sites.")] = 40,
+    spurious: Annotated[
+        float, typer.Option(help="How strongly a site's mark follows the label, 0 to 1.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(help="Same seed, same cohort.")] = 0,
+) -> None:
+    """Paint a synthetic cohort with known truth: DICOM mammograms and histology fields of the same patients.
+
+    A testing instrument. Its numbers are not clinical.
+    """
+    from mammopath.config import parse
+    from mammopath.sources.phantom import generate
+    from mammopath.sources.phantom_cohort import PhantomSettings
+
+    generate(out, parse(PhantomSettings, {"patients": patients, "spurious": spurious, "seed": seed}))
+    typer.echo(f"phantom cohort -> {out}; next: mammopath index phantom {out} --out phantom.parquet")
 
 
 @app.command()

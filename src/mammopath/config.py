@@ -38,6 +38,8 @@ class SourceSettings(Settings):
     """Folder as downloaded, or the file for ``table``. Relative to the working directory."""
     domain: str = ""
     """Overrides the domain of every record of this source."""
+    partial: bool = False
+    """Use a part of a public data set on purpose: do not ask for its known counts."""
 
 
 class DataSettings(Settings):
@@ -219,7 +221,7 @@ class GuardSettings(Settings):
     one_class: float = Field(0.98, gt=0.5, le=1)
     """Share of cases in one class that counts as a collapse, unless the source says the same."""
     auc_loss: float = Field(0.005, ge=0, le=1)
-    """Largest AUC that changes of order can cost which the augmentation-averaged source does not support."""
+    """Largest AUC that the change of the order of cases can cost: a bound, so it also limits what is gained."""
     patience: int = Field(2, ge=1)
     """Rollbacks after which a stream is no longer adapted."""
     window: int = Field(512, ge=16)

@@ -6,14 +6,13 @@ Both banks answer ``batch(modality, picks)``; training and prediction do not kno
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from mammopath.cohort.loader import Labels, Pick, collate, token_masks
-from mammopath.cohort.store import Stored, TokenStore
+from mammopath.cohort.store import Stored, TokenStore, view_key
 from mammopath.config import RunSettings
 from mammopath.errors import ImageReadError
 from mammopath.files import sha256
@@ -113,22 +112,28 @@ class TokenBank:
         return self.store.get(self.keys[row][0]).statistics.float()
 
 
-def token_store(folder: Path, network: Network, settings: RunSettings) -> TokenStore:
-    """The store for this trunk, preprocessing and cut."""
+def token_keys(records: Sequence[Record], network: Network, settings: RunSettings) -> list[list[str]]:
+    """Names of the stored views of every record: by its bytes, its name, and all that makes a view."""
+    weights = network.lower_fingerprint()
+    recipes = {m: _recipe(weights, m, settings) for m in network.modalities}
+    views = range(settings.prepare.draws + 1)
+    hashes = [f"{sha256(r.path)}|{r.image_id}" for r in records]
+    return [
+        [view_key(recipes[r.modality], image, number) for number in views]
+        for r, image in zip(records, hashes, strict=True)
+    ]
+
+
+def _recipe(weights: str, modality: Modality, settings: RunSettings) -> str:
+    model = settings.model
     parts = (
-        network.lower_fingerprint(),
-        prepare_fingerprint(settings.prepare),
-        str(sorted(settings.model.cut.items())),
-        str(sorted(settings.model.token_pool.items())),
+        weights,
+        prepare_fingerprint(settings.prepare, modality),
+        str(model.cut.get(modality, 0)),
+        str(model.token_pool.get(modality, 1)),
         settings.train.trunk_precision,
     )
-    return TokenStore(folder, hashlib.sha256("|".join(parts).encode()).hexdigest())
-
-
-def token_keys(store: TokenStore, records: Sequence[Record], draws: int) -> list[list[str]]:
-    """Names of the stored views of every record: by the bytes of its file and its name."""
-    hashes = [f"{sha256(r.path)}|{r.image_id}" for r in records]
-    return [[store.key(h, number) for number in range(draws + 1)] for h in hashes]
+    return "|".join(parts)
 
 
 def fill(

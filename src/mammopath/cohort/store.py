@@ -36,16 +36,16 @@ class Stored:
     grid: Int[Tensor, "2"]
 
 
+def view_key(recipe: str, image_hash: str, draw: int) -> str:
+    """Name of one view: ``draw`` 0 is the plain one, ``recipe`` stands for weights, preprocessing and cut."""
+    return hashlib.sha256(f"{recipe}|{image_hash}|{draw}".encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class TokenStore:
-    """A folder of stored views that share one recipe (weights, preprocessing, cut)."""
+    """A folder of stored views."""
 
     folder: Path
-    recipe: str
-
-    def key(self, image_hash: str, draw: int) -> str:
-        """Name of the file for one view; ``draw`` 0 is the plain view."""
-        return hashlib.sha256(f"{self.recipe}|{image_hash}|{draw}".encode()).hexdigest()
 
     def path(self, key: str) -> Path:
         """Where a key lives."""

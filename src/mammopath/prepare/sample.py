@@ -17,7 +17,7 @@ from mammopath.prepare.field import prepare_field
 from mammopath.prepare.mammogram import prepare_mammogram
 from mammopath.prepare.resample import Canvas
 from mammopath.tensors import Sample
-from mammopath.types import Record
+from mammopath.types import Modality, Record
 
 PREPARE_VERSION = 1
 """Raised whenever the same settings give other pixels; part of every key of cached activations."""
@@ -50,9 +50,10 @@ def load_sample(record: Record, settings: PrepareSettings, *, multiple: int) -> 
     return Prepared(Sample(*tensors), canvas.frame)
 
 
-def prepare_fingerprint(settings: PrepareSettings) -> str:
+def prepare_fingerprint(settings: PrepareSettings, modality: Modality) -> str:
     """Names everything that turns a file's bytes and its record into a sample and its augmented views."""
-    told = json.dumps([PREPARE_VERSION, dump(settings)], sort_keys=True)
+    own = settings.mammogram if modality == "mammogram" else settings.pathology
+    told = json.dumps([PREPARE_VERSION, modality, dump(own), dump(settings.augment)], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()
 
 
