@@ -11,7 +11,7 @@ from mammopath.cohort.splits import thin
 from mammopath.cohort.store import TokenStore
 from mammopath.config import DataSettings, RunSettings
 from mammopath.errors import ConfigError, DataError, ImageReadError
-from mammopath.features import Bank, SampleBank, TokenBank, fill, multiple, token_keys, view
+from mammopath.features import Bank, SampleBank, TokenBank, fill, plain_view, token_keys
 from mammopath.model.network import Network
 from mammopath.model.weights import build_network
 from mammopath.progress import Track, silent
@@ -119,7 +119,7 @@ def _samples(
     unread: list[Skipped] = []
     for i in track(range(len(records)), "preparing images", len(records)):
         try:
-            samples[len(kept)] = view(records[i], 0, settings, multiple=multiple(network))
+            samples[len(kept)] = plain_view(records[i], settings, network)
         except ImageReadError as error:
             unread.append(Skipped(records[i].image_id, error.code, error.why))
             continue

@@ -13,7 +13,7 @@ from PIL import Image
 
 from mammopath.cohort.loader import Pick
 from mammopath.config import RunSettings
-from mammopath.features import Bank, multiple, view
+from mammopath.features import Bank, plain_view
 from mammopath.files import write_text, writing
 from mammopath.model.network import Network
 from mammopath.predict import Scores
@@ -101,7 +101,7 @@ def write_examples(
     listed = []
     for number, row in enumerate(telling_rows(records, scores, rows, count)):
         record = records[row]
-        sample = view(record, 0, settings, multiple=multiple(network))
+        sample = plain_view(record, settings, network)
         found = attention_map(network, bank, record, row, sample)
         names = (f"examples/{number}.png", f"examples/{number}_attention.png")
         _save(folder / names[0], grey_or_rgb(sample))

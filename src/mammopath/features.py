@@ -33,22 +33,17 @@ class Bank(Protocol):
         ...
 
 
-def multiple(network: Network) -> int:
-    """Side lengths of prepared images are multiples of this, so that pooled tokens fit evenly."""
-    return max(network.cell("mammogram"), network.cell("pathology"))
+def plain_view(record: Record, settings: RunSettings, network: Network) -> Sample:
+    """The record as it is; its sides are multiples of a token's side.
 
-
-def view(record: Record, number: int, settings: RunSettings, *, multiple: int) -> Sample:
-    """Prepare one view of a record: 0 is plain, others are augmented by their own seed.
-
-    The seed is made of the image's name and the view's number, so a view is the same in every run.
+    Raises:
+        ImageReadError: the file cannot be read.
     """
-    sample = load_sample(record, settings.prepare, multiple=multiple).sample
-    return sample if number == 0 else augmented(sample, record, number, settings)
+    return load_sample(record, settings.prepare, multiple=network.cell(record.modality)).sample
 
 
 def augmented(sample: Sample, record: Record, number: int, settings: RunSettings) -> Sample:
-    """The augmented view of that number."""
+    """The augmented view of that number; seeded by the image's name, so it is the same in every run."""
     digest = hashlib.sha256(f"{record.image_id}|{number}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
     return apply(sample, draw(settings.prepare.augment, record.modality, generator=generator))
@@ -86,7 +81,7 @@ class SampleBank:
     def _plain(self, row: int) -> Sample:
         if row in self.kept:
             return self.kept[row]
-        sample = view(self.records[row], 0, self.settings, multiple=multiple(self.network))
+        sample = plain_view(self.records[row], self.settings, self.network)
         size = sum(t.numel() * t.element_size() for t in vars(sample).values())
         if self.budget >= size:
             self.budget -= size
@@ -175,7 +170,7 @@ def _fill_group(
     for row in rows:
         record = records[row]
         try:
-            sample = view(record, 0, settings, multiple=multiple(network))
+            sample = plain_view(record, settings, network)
         except ImageReadError as error:
             skipped.append(Skipped(record.image_id, error.code, error.why))
             continue
