@@ -41,12 +41,11 @@ def style_directions(views: Float[Tensor, "b v d"], count: int) -> Float[Tensor,
         k = min(count, v - 1) directions per case, largest first.
     """
     count = min(count, views.shape[1] - 1)
-    centred = (views - views.mean(1, keepdim=True)).double()
+    centred = _centred(views)
     # The v x v Gram matrix has the same non-zero spectrum as the d x d scatter matrix, and v << d.
     values, vectors = torch.linalg.eigh(centred @ centred.mT)
     values, vectors = values.flip(-1)[:, :count], vectors.flip(-1)[:, :, :count]
-    scale = views.double().square().sum((1, 2))[:, None]
-    real = values > 1e-12 * scale
+    real = values > 1e-10 * values[:, :1].clamp(min=1e-30)
     lengths = torch.where(real, values, 1.0).sqrt()
     directions = (vectors.mT @ centred) / lengths[..., None]
     return (directions * real[..., None]).to(views.dtype)
@@ -59,7 +58,7 @@ def trim(x: Float[Tensor, "b c d"], directions: Float[Tensor, "b k d"]) -> Float
 
 def begin(rows: Float[Tensor, "c d"]) -> Trimmed:
     """Nothing seen, nothing trimmed."""
-    return Trimmed(rows, torch.zeros(rows.shape[1], rows.shape[1], dtype=rows.dtype, device=rows.device))
+    return Trimmed(rows, torch.zeros(rows.shape[1], rows.shape[1], dtype=torch.double, device=rows.device))
 
 
 def extend(
@@ -71,7 +70,7 @@ def extend(
     """Take a batch into the running mean of trimmed rows and into the site's scatter matrix."""
     new = trim(rows.expand(len(views), -1, -1), directions).mean(0)
     cases = state.cases + len(views)
-    centred = (views - views.mean(1, keepdim=True)).flatten(0, 1)
+    centred = _centred(views).flatten(0, 1)
     mean = new if state.cases == 0 else state.rows + (new - state.rows) * (len(views) / cases)
     return Trimmed(mean, state.scatter + centred.T @ centred, cases)
 
@@ -85,7 +84,15 @@ def trimmed_logits(
 
 def site_directions(state: Trimmed, count: int) -> Float[Tensor, "k d"]:
     """Largest principal directions of the style changes of all cases seen; zeros where there are fewer."""
-    values, vectors = torch.linalg.eigh(state.scatter.double())
+    values, vectors = torch.linalg.eigh(state.scatter)
     values, vectors = values.flip(-1)[:count], vectors.flip(-1)[:, :count]
-    real = values > 1e-12 * values[:1].clamp(min=1e-30)
+    real = values > 1e-10 * values[:1].clamp(min=1e-30)
     return (vectors.T * real[:, None]).to(state.rows.dtype)
+
+
+def _centred(views: Float[Tensor, "b v d"]) -> Float[Tensor, "b v d"]:
+    """Views around their mean in double precision; exactly zero where they differ by rounding alone."""
+    exact = views.double()
+    centred = exact - exact.mean(1, keepdim=True)
+    differs = centred.square().sum((1, 2)) > 1e-10 * exact.square().sum((1, 2))
+    return centred * differs[:, None, None]

@@ -1,8 +1,9 @@
 """The guard: whether adapted scores may replace the source's, judged without any label.
 
-The source's scores averaged over style-only views are the reference: they are the source's own answer
-with some of the style noise removed. Adapted scores may leave the source's order of cases where the
-reference leaves it too; all other changes of order share a budget that bounds what AUC can lose.
+No criterion without labels tells a change of order that helps from one that harms. The guard therefore
+bounds how much the order of cases may change, and with it how much AUC can fall, and asks for more:
+calls like those of the source averaged over style-only views, a predicted prevalence that stays or
+comes nearer to the source's, both classes, and calls on the source's own cases that stay.
 """
 
 from collections.abc import Mapping
@@ -107,8 +108,8 @@ def measure(evidence: Evidence, probe: Probe | None, *, prevalence: float) -> di
         ``agreement``, ``source_agreement``: share of cases called as by the reference;
         ``prevalence_shift``: change of the mean probability, less what brings it nearer to ``prevalence``;
         ``majority``, ``source_majority``: share of the larger class; ``spread``: standard deviation of the
-        adapted logits relative to the source's; ``auc_loss``: largest AUC that unsupported changes of order
-        can cost; ``flips``: share of the probe whose call changes.
+        adapted logits relative to the source's; ``auc_loss``: largest AUC that the change of order can cost;
+        ``flips``: share of the probe whose call changes.
     """
     adapted, source, reference = (
         evidence.adapted.double(),
@@ -125,36 +126,32 @@ def measure(evidence: Evidence, probe: Probe | None, *, prevalence: float) -> di
         "majority": _majority(adapted),
         "source_majority": _majority(source),
         "spread": (adapted.std(correction=0) / source.std(correction=0).clamp(min=1e-12)).item(),
-        "auc_loss": auc_loss(evidence, prevalence=prevalence),
+        "auc_loss": auc_loss(adapted, source, prevalence=prevalence),
     }
     return found if probe is None else found | {"flips": 1 - _same_call(probe.adapted, probe.source)}
 
 
-def auc_loss(evidence: Evidence, *, prevalence: float) -> float:
-    """Largest AUC that changes of order can cost which the reference does not support.
+def auc_loss(adapted: Float[Tensor, " n"], source: Float[Tensor, " n"], *, prevalence: float) -> float:
+    """Largest AUC that the change of order can cost: a bound, not an estimate.
 
-    A pair of cases counts where the adapted order differs from the source's and the reference keeps the
-    source's. If a share s of all pairs counts and a share p of cases is malignant, these pairs lower the
-    AUC by at most s / (2 p (1 - p)), reached when each is one malignant and one benign case. Pairs of two
-    adapted scores and of an adapted with a source score both matter, for a stream may hold both; the worse
-    one is returned. Ties count half.
+    If a share s of all pairs of cases changes its order and a share p of cases is malignant, AUC falls by
+    at most s / (2 p (1 - p)), reached when each such pair is one malignant and one benign case. For p, the
+    more adverse of ``prevalence`` and of the source's mean probability is taken. Pairs of two adapted
+    scores and of an adapted with a source score both matter, for a stream may hold both; the worse
+    counts. A tie counts half.
     """
-    n = len(evidence)
+    n = len(source)
     if n < 2:
         return 0.0
-    source, kept = _order(evidence.source, evidence.source), _order(evidence.reference, evidence.reference)
-    among = _unsupported(_order(evidence.adapted, evidence.adapted), source, kept)
-    across = _unsupported(_order(evidence.adapted, evidence.source), source, kept)
-    p = min(max(prevalence, 0.05), 0.95)
-    return min(1.0, max(among, across) / (n * (n - 1)) / (2 * p * (1 - p)))
+    before = _order(source, source)
+    among, across = _changed(_order(adapted, adapted), before), _changed(_order(adapted, source), before)
+    shares = (prevalence, source.sigmoid().mean().item())
+    mixed = min(p * (1 - p) for p in (min(max(p, 0.05), 0.95) for p in shares))
+    return min(1.0, max(among, across) / (n * (n - 1)) / (2 * mixed))
 
 
-def _unsupported(
-    adapted: Float[Tensor, "n n"], source: Float[Tensor, "n n"], reference: Float[Tensor, "n n"]
-) -> float:
-    moved = ((adapted - source).abs() / 2).fill_diagonal_(0)
-    followed = (adapted - reference).abs() < (source - reference).abs()
-    return (moved * ~followed).sum().item()
+def _changed(after: Float[Tensor, "n n"], before: Float[Tensor, "n n"]) -> float:
+    return ((after - before).abs() / 2).fill_diagonal_(0).sum().item()
 
 
 def _order(first: Float[Tensor, " n"], second: Float[Tensor, " m"]) -> Float[Tensor, "n m"]:

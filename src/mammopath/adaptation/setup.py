@@ -75,7 +75,10 @@ def reader(network: Network, head: str) -> Read:
     """Runs the network with some parameters in place of its own, which stay as they are."""
 
     def read(params: Params, batch: Batch) -> Reading:
-        output = functional_call(network, dict(params), (batch,))
+        # No two names of the network are one tensor; looking for ties would cost more than small networks.
+        output = (
+            functional_call(network, dict(params), (batch,), tie_weights=False) if params else network(batch)
+        )
         logits = two_class(output.logit) if head == "malignancy" else severity_logits(output.severity)
         return Reading(output.logit, logits, output.embedding)
 
