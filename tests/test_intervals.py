@@ -61,9 +61,9 @@ def test_bca_and_percentile_limits_equal_scipy():
         rows = np.concatenate([members[int(p)] for p in chosen])
         return roc_auc_score(labels[rows], scores[rows])
 
-    ours = bootstrap([auc_statistic(labels, scores)], patients, draws=20_000, jackknife=True)
+    ours = bootstrap([auc_statistic(labels, scores)], patients, draws=5000, jackknife=True)
     sample = (np.arange(60),)
-    drawn = stats.bootstrap(sample, of_patients, n_resamples=400, vectorized=False, rng=0)
+    drawn = stats.bootstrap(sample, of_patients, n_resamples=20, vectorized=False, rng=0)
     for kind in ("percentile", "bca"):
         # the same draws on both sides, so that only the formulas are compared
         drawn.bootstrap_distribution = ours.draws[0]
@@ -78,12 +78,12 @@ def test_bca_and_percentile_limits_equal_scipy():
 def test_coverage_is_near_nominal(kind):
     truth = stats.norm.cdf(1.0 / np.sqrt(2 * 1.25))  # of two single images: sd sqrt(1 + 0.5^2)
     covered = 0
-    for seed in range(200):
+    for seed in range(120):
         labels, scores, patients = _clustered(seed, patients=90, each=2)
         drawn = bootstrap([auc_statistic(labels, scores)], patients, draws=300, seed=seed, jackknife=True)
         interval = drawn.interval(kind=kind)
         covered += interval.low <= truth <= interval.high
-    assert 0.90 <= covered / 200 <= 0.99
+    assert 0.89 <= covered / 120 <= 0.99  # over 2,000 samples: 0.942 percentile, 0.958 BCa
 
 
 def test_differences_are_paired():
@@ -99,13 +99,13 @@ def test_differences_are_paired():
 
 def test_no_false_winner_beyond_the_nominal_rate_after_holm():
     wins = 0
-    for seed in range(100):
+    for seed in range(60):
         labels, scores, patients = _clustered(seed, patients=60, each=2, effect=0.8)
         rng = np.random.default_rng(1000 + seed)
         arms = [scores + rng.normal(size=len(scores)) for _ in range(4)]
         drawn = bootstrap([auc_statistic(labels, s) for s in arms], patients, draws=300, seed=seed)
         wins += bool((holm(np.array([drawn.difference(k, 0).p for k in (1, 2, 3)])) < 0.05).any())
-    assert wins <= 11  # 5 % of 100, and the 99th percentile of its binomial
+    assert wins <= 8  # nominal 3 of 60; the 99th percentile of the binomial is 8
 
 
 def test_holm_by_hand():

@@ -57,13 +57,14 @@ class MeanInterval:
 def draw_sites(judged: Sequence[Judged], *, draws: int = 2000) -> list[SiteDraws]:
     """Bootstrap every site once, all methods and seeds together.
 
-    Runs judged on other cases than the site's first run are left out: they cannot be paired.
+    Runs judged on other cases than the site's first run are left out, as they cannot be paired; so are
+    sites with one class only, which have no AUC.
     """
     sites: dict[tuple[str, str], dict[str, list[Cases]]] = {}
     for j in judged:
         methods = sites.setdefault((j.line["modality"], j.line["site"]), {})
         first = next(iter(methods.values()), [j.test])[0]
-        if j.test.identity == first.identity and len(j.test.labels):
+        if j.test.identity == first.identity and 0 < j.test.labels.sum() < len(j.test.labels):
             methods.setdefault(j.label, []).append(j.test)
     return [
         _draw(modality, site, methods, draws=draws, seed=seed)

@@ -69,7 +69,7 @@ def write_report(folder: Path) -> Path:
     tables: dict[str, Sequence[Any]] = {"sites": rows, "means": means(rows), "comparisons": compared}
     tables |= {"calibration": calibrated, "ingredients": page["ingredients"]}
     for name, table in tables.items():
-        write_text(folder / "tables" / f"{name}.csv", csv_text(table))
+        write_text(folder / "tables" / f"{name}.csv", csv_text(table, stamp=_stamp(study)))
     write_text(folder / "report.html", _render(page))
     return folder / "report.html"
 
@@ -105,7 +105,7 @@ def _page(
         "version": __version__,
         "name": study.config.get("name") or study.folder.name,
         "phantom": bool(study.data.get("phantom")),
-        "stamps": [f for f in study.data.get("check", []) if f["severity"] in STAMPED],
+        "stamps": _leaks(study),
         "cards": _cards(study, rows),
         "means": _means(means(rows), limits),
         "forest": _forest(rows, styles),
@@ -132,6 +132,16 @@ def _page(
         "notes": study.notes,
         "warnings": _warnings(study),
     }
+
+
+def _leaks(study: Study) -> list[Mapping[str, str]]:
+    return [f for f in study.data.get("check", []) if f["severity"] in STAMPED]
+
+
+def _stamp(study: Study) -> str:
+    """The stamps of the page in one cell of a table."""
+    phantom = ["synthetic phantom: not clinical"] if study.data.get("phantom") else []
+    return "; ".join([*phantom, *(f"{f['severity']}: {f['what']}" for f in _leaks(study))])
 
 
 def _reference(rows: Sequence[SiteRow]) -> str:

@@ -170,9 +170,14 @@ def markdown_means(rows: Sequence[MeanRow]) -> str:
     return _markdown(head, cells)
 
 
-def csv_text(rows: Sequence[Any]) -> str:
-    """Dataclass rows as CSV with a header; NaN is an empty cell. Nothing for no rows."""
-    plain = [asdict(row) for row in rows]
+def csv_text(rows: Sequence[Any], *, stamp: str = "") -> str:
+    """Dataclass rows as CSV with a header; NaN is an empty cell. Nothing for no rows.
+
+    Args:
+        rows: of one dataclass.
+        stamp: what a reader of any single row must know (synthetic data, a leak); the last column.
+    """
+    plain = [asdict(row) | {"stamp": stamp} for row in rows]
     if not plain:
         return ""
     out = io.StringIO()
