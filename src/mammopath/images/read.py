@@ -1,0 +1,72 @@
+"""One image of any format: DICOM or raster, told apart by content."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, UInt8, UInt16
+
+from mammopath.images.dicom import DicomHeader, is_dicom, read_dicom, read_dicom_header
+from mammopath.images.guard import check_size, decoding
+from mammopath.images.raster import read_raster, read_size
+from mammopath.types import Spacing
+
+Pixels = UInt8[np.ndarray, "h w *c"] | UInt16[np.ndarray, "h w *c"] | Float32[np.ndarray, "h w"]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself; a raster says its size only.
+
+    Attributes:
+        spacing: size of a pixel, or None.
+        laterality: ``L``, ``R`` or empty; view: ``CC``, ``MLO``, ... or empty.
+    """
+
+    height: int
+    width: int
+    spacing: Spacing | None = None
+    laterality: str = ""
+    view: str = ""
+
+
+@dataclass(frozen=True)
+class Image:
+    """Pixels of one image, grey (h, w) or RGB (h, w, 3), more is brighter; and its header."""
+
+    pixels: Pixels
+    header: Header
+
+
+def read_image(path: Path) -> Image:
+    """Read a DICOM mammogram (``read_dicom``) or a raster (``read_raster``).
+
+    Raises:
+        ImageReadError: as the two of them.
+    """
+    if _is_dicom(path):
+        dicom = read_dicom(path)
+        return Image(dicom.pixels, _header(dicom.header))
+    pixels = read_raster(path)
+    return Image(pixels, Header(*pixels.shape[:2]))
+
+
+def read_header(path: Path) -> Header:
+    """Read what a file says of itself, without decoding its pixels.
+
+    Raises:
+        ImageReadError: as ``read_dicom_header`` and ``read_size``.
+    """
+    if _is_dicom(path):
+        return _header(read_dicom_header(path))
+    return Header(*read_size(path))
+
+
+def _header(header: DicomHeader) -> Header:
+    return Header(header.height, header.width, header.spacing, header.laterality, header.view)
+
+
+def _is_dicom(path: Path) -> bool:
+    check_size(path)
+    with decoding(path), path.open("rb") as file:
+        return is_dicom(file.read(132))
