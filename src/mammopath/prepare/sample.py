@@ -12,7 +12,7 @@ from jaxtyping import Float, Shaped, UInt8
 from mammopath.config import PrepareSettings, dump
 from mammopath.errors import ImageReadError
 from mammopath.images.geometry import Frame, paint
-from mammopath.images.raster import read_raster
+from mammopath.images.read import Image, read_image
 from mammopath.prepare.field import prepare_field
 from mammopath.prepare.mammogram import prepare_mammogram
 from mammopath.prepare.resample import Canvas
@@ -35,16 +35,16 @@ def load_sample(record: Record, settings: PrepareSettings, *, multiple: int) -> 
     """Read and prepare one image.
 
     Args:
-        record: what to read. Its findings become the lesion mask; a normal image (not malignant,
-            severity 0) has none anywhere; any other image without findings is not annotated: NaN.
+        record: what to read. What it does not know of spacing and side, the file's header may. The lesion
+            mask is 1 in its findings; elsewhere it is 0 where the attribute ``annotated`` is ``yes`` or the
+            image is normal (not malignant, severity 0), and NaN in any other image.
         settings: sizes and quantiles.
         multiple: height and width of the sample are multiples of this (patch size times token pooling).
 
     Raises:
         ImageReadError: the file cannot be read, has the wrong number of colours, or shows nothing.
     """
-    pixels = read_raster(record.path)
-    canvas = _prepared(pixels, record, settings, multiple=multiple)
+    canvas = _prepared(read_image(record.path), record, settings, multiple=multiple)
     lesion = _lesion(record, canvas)
     tensors = (torch.from_numpy(array) for array in (canvas.image, canvas.valid, lesion))
     return Prepared(Sample(*tensors), canvas.frame)
@@ -57,21 +57,20 @@ def prepare_fingerprint(settings: PrepareSettings, modality: Modality) -> str:
     return hashlib.sha256(told.encode()).hexdigest()
 
 
-def _prepared(
-    pixels: Shaped[np.ndarray, "..."], record: Record, settings: PrepareSettings, *, multiple: int
-) -> Canvas:
-    if pixels.min() == pixels.max():
+def _prepared(image: Image, record: Record, settings: PrepareSettings, *, multiple: int) -> Canvas:
+    if image.pixels.min() == image.pixels.max():
         raise ImageReadError(record.path, "every pixel has the same value", code="pixels")
-    if record.modality == "mammogram":
-        return prepare_mammogram(
-            _grey(pixels),
-            spacing=record.spacing,
-            laterality=record.laterality,
-            settings=settings.mammogram,
-            multiple=multiple,
-        )
-    rgb = _rgb(pixels, record)
-    return prepare_field(rgb, spacing=record.spacing, settings=settings.pathology, multiple=multiple)
+    spacing = record.spacing or image.header.spacing
+    if record.modality == "pathology":
+        rgb = _rgb(image.pixels, record)
+        return prepare_field(rgb, spacing=spacing, settings=settings.pathology, multiple=multiple)
+    return prepare_mammogram(
+        _grey(image.pixels),
+        spacing=spacing,
+        laterality=record.laterality or image.header.laterality,
+        settings=settings.mammogram,
+        multiple=multiple,
+    )
 
 
 def _grey(pixels: Shaped[np.ndarray, "h w *c"]) -> Shaped[np.ndarray, "h w"]:
@@ -86,7 +85,7 @@ def _rgb(pixels: Shaped[np.ndarray, "h w *c"], record: Record) -> UInt8[np.ndarr
 
 
 def _lesion(record: Record, canvas: Canvas) -> Float[np.ndarray, "h w"]:
-    if record.findings:
-        return paint(record.findings, canvas.frame, canvas.valid.shape).astype(np.float32)
     is_normal = record.malignant == 0 and record.severity == 0
-    return np.full(canvas.valid.shape, 0.0 if is_normal else math.nan, dtype=np.float32)
+    is_complete = is_normal or record.attributes.get("annotated") == "yes"
+    inside = paint(record.findings, canvas.frame, canvas.valid.shape)
+    return np.where(inside, 1.0, 0.0 if is_complete else math.nan).astype(np.float32)

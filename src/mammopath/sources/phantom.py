@@ -6,27 +6,26 @@ numbers say nothing about patients, and are never to be presented as clinical.
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pydicom
-from pydicom.errors import InvalidDicomError
-
 from mammopath.config import dump
-from mammopath.errors import ConfigError, DataError
+from mammopath.errors import ConfigError, DataError, ImageReadError
 from mammopath.files import write_text
+from mammopath.images.read import read_header
 from mammopath.sources.phantom_cohort import Case, PhantomSettings, draw_cases
 from mammopath.sources.phantom_files import NOTICE, write_dicom, write_tissue
 from mammopath.sources.phantom_mammogram import paint_mammogram
 from mammopath.sources.phantom_shapes import Points
 from mammopath.sources.phantom_sites import SITES, Site
 from mammopath.sources.phantom_tissue import paint_field
-from mammopath.types import SEVERITIES, Finding, Modality, Record, Spacing
+from mammopath.sources.source import ANNOTATED, Source
+from mammopath.types import SEVERITIES, Finding, Record, Skipped, Spacing
 
 VIEWS = ("CC", "MLO")
 TRUTH = "truth.json"
-HEADER = ("PatientID", "InstitutionName", "ImageLaterality", "ViewPosition", "ImagerPixelSpacing")
+LATENT = ("form", "fibrosis", "marked")
+"""What both modalities of a patient share beside the label; attributes of its records."""
 
 
 def generate(root: Path, settings: PhantomSettings) -> None:
@@ -51,11 +50,11 @@ def generate(root: Path, settings: PhantomSettings) -> None:
     write_text(root / TRUTH, json.dumps(truth, indent=1))
 
 
-def index(root: Path) -> Iterator[Record]:
-    """List the images of a phantom: mammograms by their DICOM headers, labels and outlines by the truth.
+def index(root: Path) -> Iterator[Record | Skipped]:
+    """List the images of a phantom: by their headers, labels and outlines by the truth.
 
     Raises:
-        DataError: ``truth.json`` is missing or not what ``generate`` writes, or an image is missing.
+        DataError: ``truth.json`` is missing or not what ``generate`` writes.
     """
     try:
         images = json.loads((root / TRUTH).read_text())["images"]
@@ -64,7 +63,7 @@ def index(root: Path) -> Iterator[Record]:
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{root / TRUTH}: not the truth of a phantom: {error!r}") from None
     for image in images:
-        yield _mammogram(root, image) if image["file"].endswith(".dcm") else _record(root, image, "pathology")
+        yield _listed(root, image)
 
 
 def _make_mammograms(root: Path, case: Case, site: Site, *, contrast: float) -> Iterator[dict[str, Any]]:
@@ -99,36 +98,27 @@ def _truth(file: str, case: Case, outline: Points, *, um: float) -> dict[str, An
     }
 
 
-def _record(root: Path, image: dict[str, Any], modality: Modality) -> Record:
-    """What both modalities share."""
+def _listed(root: Path, image: dict[str, Any]) -> Record | Skipped:
+    try:
+        header = read_header(root / image["file"])
+    except ImageReadError as error:
+        return Skipped(image["file"], error.code, error.why)
     return Record(
         image_id=f"phantom/{image['file']}",
         path=root / image["file"],
         patient=image["patient"],
         domain=image["site"],
-        modality=modality,
+        modality="mammogram" if header.view else "pathology",
         malignant=float(image["malignant"]),
         severity=float(image["severity"]),
-        spacing=Spacing.square(image["um"]),
-        spacing_source="header",
+        laterality=header.laterality,
+        view=header.view,
+        spacing=header.spacing or Spacing.square(image["um"]),
+        spacing_source="header" if header.spacing else "published",
         findings=_findings(image),
         pair_key=image["patient"],
-        attributes={"phantom": "yes", "form": str(image["form"]), "fibrosis": str(image["fibrosis"])},
+        attributes=ANNOTATED | {"phantom": "yes"} | {name: str(image[name]) for name in LATENT},
     )
-
-
-def _mammogram(root: Path, image: dict[str, Any]) -> Record:
-    path = root / image["file"]
-    try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(HEADER))
-        spacing = header.ImagerPixelSpacing
-        seen = {"patient": str(header.PatientID), "site": str(header.InstitutionName)}
-        side, view = str(header.ImageLaterality), str(header.ViewPosition)
-    except (OSError, InvalidDicomError, AttributeError) as error:
-        raise DataError(f"{path}: no readable phantom mammogram ({error}); make the phantom again") from None
-    record = _record(root, image | seen, "mammogram")
-    um = Spacing(float(spacing[1]) * 1000, float(spacing[0]) * 1000)
-    return replace(record, laterality=side, view=view, spacing=um)
 
 
 def _findings(image: dict[str, Any]) -> tuple[Finding, ...]:
@@ -138,3 +128,10 @@ def _findings(image: dict[str, Any]) -> tuple[Finding, ...]:
     return (
         Finding("polygon", points, malignant=float(image["malignant"]), name=SEVERITIES[image["severity"]]),
     )
+
+
+SOURCE = Source(
+    index=index,
+    about="synthetic phantom with known truth, both modalities of the same patients; not clinical",
+    licence="Apache-2.0",
+)

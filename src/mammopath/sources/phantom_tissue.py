@@ -4,7 +4,7 @@ Synthetic pictures with known truth, to test software with. They are not tissue,
 on them says anything about patients.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import UInt8
@@ -26,7 +26,7 @@ class Pattern:
     """How nuclei look and lie in a kind of tissue.
 
     Attributes:
-        per_mm2: density of nuclei, in thousands per square millimetre.
+        per_mm2: mean density of nuclei, in thousands per square millimetre.
         um: mean diameter. variation: relative spread of diameters.
         darkness: mean amount of haematoxylin.
         ducts: nuclei lie in this many round nests (0: scattered).
@@ -42,15 +42,18 @@ class Pattern:
 
 
 PATTERNS = (
-    Pattern(11.0, 5.8, 0.08, 0.80, ducts=2, hollow=True),
-    Pattern(15.0, 6.2, 0.10, 0.85, ducts=3, hollow=True),
-    Pattern(14.0, 7.0, 0.20, 0.95, ducts=3),
-    Pattern(8.0, 8.2, 0.30, 1.00, ducts=0),
+    Pattern(16.0, 5.8, 0.08, 0.90, ducts=2, hollow=True),
+    Pattern(24.0, 6.2, 0.10, 0.90, ducts=3, hollow=True),
+    Pattern(20.0, 7.0, 0.20, 0.95, ducts=3),
+    Pattern(7.0, 8.0, 0.30, 0.95, ducts=0),
 )
 """Normal, benign, in situ, invasive."""
 
-STROMA = Pattern(0.8, 5.0, 0.10, 0.7, ducts=0)
+STROMA = Pattern(1.4, 5.0, 0.10, 0.7, ducts=0)
 """Sparse spindle nuclei between everything."""
+
+
+Nest = tuple[Ellipse, Pattern]
 
 
 @dataclass(frozen=True)
@@ -65,17 +68,28 @@ def paint_field(case: Case, number: int, style: TissueStyle) -> Tissue:
     """One field of a case as a laboratory stains and scans it."""
     rng = case.rng(3, number)
     lesion = _place(case, rng)
-    pattern = PATTERNS[case.severity]
-    nests = _nests(lesion, pattern, rng)
-    nuclei = _scattered(STROMA, _everywhere(), case, rng)
-    nuclei = [n for n in nuclei if all(np.hypot(n[0].x - d.x, n[0].y - d.y) > d.radius for d in nests)]
-    for nest in nests:
+    nests = [*_bystander(lesion, rng), *_nests(lesion, PATTERNS[case.severity], rng)]
+    nuclei = _scattered(replace(STROMA, per_mm2=rng.uniform(0.4, 2.4)), _everywhere(), case, rng)
+    for nest, pattern in nests:
+        nuclei = [n for n in nuclei if np.hypot(n[0].x - nest.x, n[0].y - nest.y) > nest.radius]
         nuclei += _scattered(pattern, nest, case, rng)
     side = round(FIELD_UM / style.um)
     blue = _haematoxylin(nuclei, side, style.um, rng)
-    pink = _eosin(nests, case, side, style.um, rng, hollow=pattern.hollow)
+    pink = _eosin(nests, case, side, style.um, rng)
     rgb = _scan(blue, pink * (1 - 0.6 * np.clip(blue, 0, 1)), style, rng, marked=case.marked)
     return Tissue(rgb, lesion.outline(style.um) if case.severity else ())
+
+
+def _bystander(lesion: Ellipse, rng: np.random.Generator) -> list[Nest]:
+    """A normal duct away from the lesion, in two of three fields: a lumen alone must not tell the label."""
+    if rng.random() > 0.67:
+        return []
+    turn = np.arctan2(FIELD_UM / 2 - lesion.y, FIELD_UM / 2 - lesion.x) + rng.uniform(-0.8, 0.8)
+    far = lesion.radius * 1.1 + 14
+    duct = Ellipse(
+        lesion.x + far * float(np.cos(turn)), lesion.y + far * float(np.sin(turn)), rng.uniform(13, 18)
+    )
+    return [(duct, PATTERNS[0])]
 
 
 def _everywhere() -> Ellipse:
@@ -88,28 +102,27 @@ def _place(case: Case, rng: np.random.Generator) -> Ellipse:
     return Ellipse(float(x), float(y), rng.uniform(32, 44), 1 + 0.3 * case.form, float(rng.uniform(0, np.pi)))
 
 
-def _nests(lesion: Ellipse, pattern: Pattern, rng: np.random.Generator) -> list[Ellipse]:
+def _nests(lesion: Ellipse, pattern: Pattern, rng: np.random.Generator) -> list[Nest]:
     """Round nests side by side within the lesion, or the lesion itself where nuclei are scattered."""
     if not pattern.ducts:
-        return [lesion]
+        return [(lesion, pattern)]
     radius = 0.85 * lesion.radius / pattern.ducts**0.5
-    start = rng.uniform(0, 2 * np.pi)
-    turns = start + np.arange(pattern.ducts) * 2 * np.pi / pattern.ducts
-    far = lesion.radius - radius
-    return [
-        Ellipse(
-            lesion.x + far * float(np.cos(turn)),
-            lesion.y + far * float(np.sin(turn)),
-            radius * rng.uniform(0.8, 1),
-        )
-        for turn in turns
-    ]
+    far, start = lesion.radius - radius, rng.uniform(0, 2 * np.pi)
+    nests = []
+    collapsed = replace(pattern, hollow=False, per_mm2=0.65 * pattern.per_mm2)
+    for turn in start + np.arange(pattern.ducts) * 2 * np.pi / pattern.ducts:
+        x, y = lesion.x + far * float(np.cos(turn)), lesion.y + far * float(np.sin(turn))
+        is_open = pattern.hollow and rng.random() < 0.7
+        nests.append((Ellipse(x, y, radius * rng.uniform(0.8, 1)), pattern if is_open else collapsed))
+    return nests
 
 
 def _scattered(pattern: Pattern, nest: Ellipse, case: Case, rng: np.random.Generator) -> list[Nucleus]:
     """Nuclei of a pattern in a nest: all over it, or around its lumen."""
     inner = 0.6 if pattern.hollow else 0.0
-    count = rng.poisson(pattern.per_mm2 * 1e-3 * np.pi * nest.radius**2 * (1 - inner**2))
+    crowding = np.exp(0.25 * rng.standard_normal())
+    area = np.pi * nest.radius**2 * (1 - inner**2)
+    count = rng.poisson(crowding * pattern.per_mm2 * 1e-3 * area)
     far = np.sqrt(rng.uniform(inner**2, 1, count))
     turn = rng.uniform(0, 2 * np.pi, count)
     cos, sin = np.cos(nest.angle), np.sin(nest.angle)
@@ -140,17 +153,15 @@ def _haematoxylin(nuclei: list[Nucleus], side: int, um: float, rng: np.random.Ge
     )
 
 
-def _eosin(
-    nests: list[Ellipse], case: Case, side: int, um: float, rng: np.random.Generator, *, hollow: bool
-) -> Plane:
+def _eosin(nests: list[Nest], case: Case, side: int, um: float, rng: np.random.Generator) -> Plane:
     """Amount of eosin: fibres, more and coarser in fibrotic tissue; pale nests, empty lumina."""
     noise = ndimage.gaussian_filter(rng.standard_normal((side, side), np.float32), (1.0 / um, 6.0 / um))
     pink = 0.30 + 0.15 * case.fibrosis + (0.05 + 0.10 * case.fibrosis) * noise / noise.std()
     y, x = grid(side, side, um)
-    for nest in nests:
+    for nest, pattern in nests:
         distance, _ = nest.distance(x, y)
         pink += (0.32 - pink) * soft(1.05 - distance, 0.15)
-        if hollow:
+        if pattern.hollow:
             pink *= 1 - 0.95 * soft(0.45 - distance, 0.1)
     return np.clip(pink, 0, None)
 
