@@ -1,1 +1,17 @@
-"""One file per data set, each an index(root) that lists Records."""
+"""Data sets, one file each, that list their images as records."""
+
+from mammopath.sources import bach, idc, mias, phantom, table
+from mammopath.sources.source import Source
+
+SOURCES: dict[str, Source] = {
+    "mias": mias.SOURCE,
+    "bach": bach.SOURCE,
+    "idc": idc.SOURCE,
+    "table": table.SOURCE,
+    "phantom": Source(
+        index=phantom.index,
+        about="synthetic patients with known truth, to test software with; never clinical",
+        licence="Apache-2.0",
+    ),
+}
+"""Name -> source. ``docs/datasets`` has a card for each."""
