@@ -14,7 +14,7 @@ from mammopath.baselines import logreg_scores
 from mammopath.bench import Bench
 from mammopath.cohort.loader import label_table, training_sites, training_steps
 from mammopath.cohort.splits import Fold, fold
-from mammopath.config import RunSettings, TrainSettings
+from mammopath.config import ModelSettings, RunSettings, TrainSettings
 from mammopath.errors import ConfigError
 from mammopath.evaluate import source_val_auc
 from mammopath.explain import write_examples
@@ -87,7 +87,7 @@ def _train(
     sites = training_sites(bench.records, train)
     labels = label_table(bench.records, sites)
     torch.manual_seed(settings.seed)
-    network = build_network(settings.model).to(_device(settings))
+    network = build_network(_model(settings.model, recipe)).to(_device(settings))
     objective = _objective(network, recipe, settings, sites)
     bank = bench.bank(labels, settings, network)
     steps = training_steps(
@@ -114,7 +114,7 @@ def _train(
         seed=settings.seed,
     )
     network.load_trained_state(best.state)
-    save_model(folder, best.state, settings)
+    save_model(folder, best.state, settings.model_copy(update={"model": network.settings}))
     scores = predict(network, bank, bench.records, sorted([*val, *test]))
     write_examples(folder, network, bank, bench.records, scores, rows=test, settings=settings)
     counts = {"counters": dict(objective.counters), "idle": dict(objective.idle_reasons)}
@@ -149,6 +149,12 @@ def _objective(
 
 def _of_modalities(records: Sequence[Record], rows: Sequence[int], recipe: Recipe) -> list[int]:
     return [row for row in rows if records[row].modality in recipe.modalities]
+
+
+def _model(settings: ModelSettings, recipe: Recipe) -> ModelSettings:
+    """A method that reads both modalities together needs the part that does."""
+    fuses = recipe.tasks.fusion > 0 and recipe.tasks.fusion_kind == "cross"
+    return settings.model_copy(update={"fusion": True}) if fuses else settings
 
 
 def _with_average(settings: TrainSettings, recipe: Recipe) -> TrainSettings:

@@ -169,6 +169,8 @@ def _fill_group(
     styled: dict[Modality, dict[str, Sample]] = {}
     for row in rows:
         record = records[row]
+        if all(store.has(key) for key in keys[row]):  # another process was quicker
+            continue
         try:
             sample = plain_view(record, settings, network)
         except ImageReadError as error:

@@ -13,7 +13,7 @@ from mammopath.model.network import Network
 from mammopath.objectives.averaging import WeightAverage
 from mammopath.objectives.objective import Objective
 from mammopath.progress import Track, silent
-from mammopath.tensors import Batch, Output
+from mammopath.tensors import Batch, FusedOutput, Output
 from mammopath.types import Modality
 
 Step = Mapping[Modality, Batch]
@@ -80,7 +80,8 @@ def fit(
         set_learning_rate(optimizer, step, settings)
         network.train()
         batch = next(batches)
-        terms = objective(forward(network, objective, batch, settings, generator), batch, step=step)
+        outputs, fused = forward(network, objective, batch, settings, generator)
+        terms = objective(outputs, batch, step=step, fused=fused)
         optimizer.zero_grad(set_to_none=True)
         objective.backward(terms, network, clip=settings.clip)
         optimizer.step()
@@ -97,15 +98,15 @@ def fit(
 
 def forward(
     network: Network, objective: Objective, step: Step, settings: TrainSettings, generator: torch.Generator
-) -> dict[Modality, Output]:
-    """Run every modality of a step through the network, with the style draw of the method."""
+) -> tuple[dict[Modality, Output], FusedOutput | None]:
+    """Run every modality of a step through the network with the drawn style, then the fusion."""
     outputs = {}
     with torch.autocast(network.device().type, torch.bfloat16, enabled=settings.precision == "bf16"):
         for modality, batch in step.items():
             low, high = network.style_blocks(modality)
             style = objective.style(batch, block_low=low, block_high=high, generator=generator)
             outputs[modality] = network(batch, style)
-    return outputs
+    return outputs, network.fuse(outputs, step) if network.fusion is not None else None
 
 
 def new_optimizer(network: Network, objective: Objective, settings: TrainSettings) -> torch.optim.Optimizer:

@@ -81,7 +81,7 @@ SITES: dict[str, Site] = {
             mm=0.35,
             bits=14,
             inverted=True,
-            steepness=5,
+            steepness=5.0,
             exposure=0.42,
             fog=0.03,
             blur=0.5,
@@ -105,7 +105,7 @@ SITES: dict[str, Site] = {
             "Phantom Film",
             mm=0.45,
             bits=16,
-            steepness=8,
+            steepness=8.0,
             exposure=0.40,
             fog=0.06,
             blur=0.7,
@@ -125,7 +125,7 @@ SITES: dict[str, Site] = {
         ),
     ),
     "site_d": Site(
-        MammogramStyle("Phantom Slot", mm=0.38, bits=12, steepness=3, exposure=0.6, blur=0.35, noise=0.02),
+        MammogramStyle("Phantom Slot", mm=0.38, bits=12, steepness=3.0, exposure=0.6, blur=0.35, noise=0.02),
         TissueStyle(
             0.50,
             "png",
