@@ -38,6 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "files": {"errors"},
     "config": {"types", "errors"},
     "progress": set(),
+    "keys": {"config"},
     "tensors": {"types"},
     "images": GROUND - {"tensors"},
     "sources": GROUND - {"tensors"} | {"images"},

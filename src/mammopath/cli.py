@@ -194,6 +194,14 @@ def config_schema(command: Annotated[str, typer.Argument(help="train or lodo.")]
     typer.echo(schema(command))
 
 
+@config_app.command("keys")
+def config_keys() -> None:
+    """Print every key with its default and meaning, as Markdown."""
+    from mammopath.keys import reference
+
+    typer.echo(reference(), nl=False)
+
+
 @config_app.command("show")
 def config_show(config: ConfigFile, changes: Changes = None) -> None:
     """Print a configuration as it will run, with every default filled in."""
