@@ -7,7 +7,7 @@ on them says anything about patients.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import UInt16
+from jaxtyping import Float, UInt16
 from scipy import ndimage
 
 from mammopath.sources.phantom_cohort import Case
@@ -131,7 +131,7 @@ def _record(thickness: Plane, style: MammogramStyle, rng: np.random.Generator) -
     )
 
 
-def _logistic(x: Plane, style: MammogramStyle) -> Plane:
+def _logistic(x: Float[np.ndarray, "..."], style: MammogramStyle) -> Float[np.ndarray, "..."]:
     return 1 / (1 + np.exp(-style.steepness * (x - style.exposure)))
 
 
