@@ -122,7 +122,7 @@ SHAPE = ViTShape(patch=14, width=WIDTH, depth=2, heads=2, mlp=32, grid=(3, 3), l
 
 @dataclass(frozen=True)
 class Cases:
-    """Content tokens and style of cases; the label moves the content, and in the source a little the style."""
+    """Content tokens and style of cases; the label moves content, and in the source a little the style."""
 
     label: Tensor
     content: Tensor

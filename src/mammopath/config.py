@@ -221,7 +221,7 @@ class GuardSettings(Settings):
     one_class: float = Field(0.98, gt=0.5, le=1)
     """Share of cases in one class that counts as a collapse, unless the source says the same."""
     auc_loss: float = Field(0.005, ge=0, le=1)
-    """Largest AUC that the change of the order of cases can cost: a bound, so it also limits what is gained."""
+    """Largest AUC that the change of order can cost: a bound, so it also limits what is gained."""
     patience: int = Field(2, ge=1)
     """Rollbacks after which a stream is no longer adapted."""
     window: int = Field(512, ge=16)
@@ -245,8 +245,6 @@ class AdaptSettings(Settings):
     """Whose uncertainty entropy methods reduce."""
     lr: float | None = Field(None, gt=0)
     """Learning rate; none takes the method's own."""
-    momentum: float = Field(0.9, ge=0, lt=1)
-    """Of stochastic gradient descent."""
     margin: float = Field(0.4, gt=0)
     """Largest entropy of a reliable case as a share of ln C (EATA, SAR; DeYO's is 0.1 more)."""
     drop: float = Field(0.2, ge=-1, le=1)
@@ -262,9 +260,7 @@ class AdaptSettings(Settings):
     balance: float = Field(1.0, ge=0)
     """Weight of entropy and of the divergence from the prior in ``tact_adapt``."""
     supports: int | None = Field(20, ge=1)
-    """Supports per class of ``t3a``; none keeps all up to ``memory``."""
-    memory: int = Field(4096, ge=16)
-    """Most supports per class that are ever kept."""
+    """Supports per class of ``t3a``; none keeps all, up to 4096."""
     directions: int = Field(2, ge=0)
     """Style directions that ``tact`` removes."""
     guard: GuardSettings = GuardSettings()

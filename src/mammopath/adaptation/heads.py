@@ -11,6 +11,9 @@ from mammopath.adaptation.entropy import two_class
 from mammopath.adaptation.values import Head, Seen, State, Stepped, Task
 from mammopath.errors import AdaptationError
 
+MOST_SUPPORTS = 4096
+"""Supports per class that are ever kept."""
+
 
 def nothing(task: Task, state: State, seen: Seen) -> Stepped:
     """The source's answer."""
@@ -21,7 +24,7 @@ def support_batch(task: Task, state: State, seen: Seen) -> Stepped:
     """T3A: take the batch into the supports, then score it by the prototypes."""
     supports = state.supports or begin_supports(task.head)
     features = prototypes.with_one(seen.plain.embedding)
-    keep = task.settings.supports or task.settings.memory
+    keep = task.settings.supports or MOST_SUPPORTS
     supports = prototypes.extend(supports, features, two_class(seen.plain.score), keep)
     score = prototype_head(task, supports).score(seen.plain.embedding)
     return _stepped(replace(state, supports=supports), score)

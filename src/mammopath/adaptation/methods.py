@@ -34,7 +34,7 @@ class Adaptation:
 
     def rule(self, settings: AdaptSettings) -> Descent:
         """How to step under these settings."""
-        return replace(self.descent, lr=settings.lr or self.descent.lr, momentum=settings.momentum)
+        return replace(self.descent, lr=settings.lr or self.descent.lr)
 
 
 ADAPTATIONS: dict[str, Adaptation] = {
