@@ -207,14 +207,17 @@ class ViT(nn.Module):
             return stored
         plane = stored.T.reshape(1, -1, *self.shape.grid).float()
         plane = F.interpolate(plane, size=grid, mode="bicubic", antialias=self.shape.antialias)
-        return plane[0].flatten(1).T
+        return plane[0].flatten(1).T.to(stored.dtype)
 
-    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b m d"]:
-        """Tokens of normalised images after the last block and the final norm; prefix tokens first."""
+    def embedded(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b m d"]:
+        """Tokens of normalised images in front of the first block; prefix tokens first."""
         grid = (images.shape[2] // self.shape.patch, images.shape[3] // self.shape.patch)
         patches = self.patch_embed(images) + self.positions(grid)
-        x = torch.cat([self.prefix_tokens().expand(len(images), -1, -1), patches], dim=1)
-        layout = Layout(self.shape.prefix)
+        return torch.cat([self.prefix_tokens().expand(len(images), -1, -1), patches], dim=1)
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b m d"]:
+        """Tokens of normalised images after the last block and the final norm."""
+        x, layout = self.embedded(images), Layout(self.shape.prefix)
         for block in self.blocks:
             x = block(x, layout)
         return self.norm(x)
