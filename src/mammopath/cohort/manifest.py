@@ -96,7 +96,8 @@ class Manifest:
 def collect(entries: Iterable[Record | Skipped], *, source: str, root: Path, domain: str = "") -> Manifest:
     """Make a manifest of what a source's ``index`` yields; one image at a time, so memory stays small.
 
-    A second record of the same image is skipped. ``domain`` overrides the site of every record, and the
+    Paths are stored relative to ``root``, or to its folder if it is a table. A second record of the same
+    image is skipped. ``domain`` overrides the site of every record, and the
     first part of its ``image_id`` with it, so that two tables of two sites do not meet.
 
     Raises:
@@ -121,7 +122,7 @@ def collect(entries: Iterable[Record | Skipped], *, source: str, root: Path, dom
     return Manifest(
         records=tuple(record for record, _ in records.values()),
         sizes=tuple(size for _, size in records.values()),
-        root=root,
+        root=root if root.is_dir() else root.parent,
         sources=(source,),
         skipped=tuple(skipped),
         created=datetime.now(UTC).isoformat(timespec="seconds"),

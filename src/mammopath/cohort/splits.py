@@ -60,7 +60,7 @@ def fold(
     sites = sorted({r.domain for r in records})
     if held_out is not None and held_out not in sites:
         raise DataError(_unknown_site(held_out, sites))
-    persons = _persons(records)
+    persons = person_names(records)
     part = _test_part(records, persons, test_share)
     test = part if held_out is None else _where(r.domain == held_out for r in records)
     testing = {persons[i] for i in test}
@@ -90,7 +90,7 @@ def thin(records: Sequence[Record], *, limit: int, seed: int) -> tuple[int, ...]
     """
     if limit == 0:
         return tuple(range(len(records)))
-    persons = _persons(records)
+    persons = person_names(records)
     rows: defaultdict[str, list[int]] = defaultdict(list)
     for i, person in enumerate(persons):
         rows[person].append(i)
@@ -106,8 +106,8 @@ def thin(records: Sequence[Record], *, limit: int, seed: int) -> tuple[int, ...]
     return tuple(sorted(kept))
 
 
-def _persons(records: Sequence[Record]) -> list[str]:
-    """Name of the person of each row: the smallest patient of all that pairing keys connect."""
+def person_names(records: Sequence[Record]) -> list[str]:
+    """Name of the person of each row: the smallest patient of all whom pairing keys connect."""
     parent = {r.patient: r.patient for r in records}
 
     def root(patient: str) -> str:
