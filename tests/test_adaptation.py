@@ -378,6 +378,15 @@ def test_a_head_of_one_modality_is_its_own() -> None:
     assert not torch.equal(mammogram.weight, pathology.weight)
 
 
+def test_a_site_too_small_to_judge_is_answered_by_the_source() -> None:
+    _, stream = stream_of("none", count=6, size=2)
+    settings = AdaptSettings(mode="online", lr=0.1)
+    result = adapt(tiny_source(), stream, method="tent", settings=settings, source=source_facts())
+    assert torch.allclose(result.scores, source_scores(stream), atol=1e-6)
+    assert result.report.reasons == ("6 cases are too few to judge",)
+    assert result.report.decision == "source"
+
+
 def _rows(batch, count: int):
     cut = {n: v[:count] for n, v in vars(batch).items() if isinstance(v, Tensor)}
     return dataclasses.replace(batch, **cut)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from mammopath.adaptation.guard import Verdict
 from mammopath.adaptation.methods import ADAPTATIONS, Adaptation
 from mammopath.adaptation.setup import check, task_for
 from mammopath.adaptation.streaming import Outcome, calibrate, episodic, online
@@ -59,8 +60,8 @@ def adapt(
         mode=settings.mode,
         modality=modality,
         decision="adapted" if moved else "source",
-        reasons=tuple(reason for verdict in outcome.verdicts for reason in verdict.reasons),
-        measures=outcome.verdicts[-1].measures if outcome.verdicts else {},
+        reasons=_reasons(outcome.verdicts),
+        measures=outcome.verdicts[-1].measures,
         moved=moved,
         losses=tuple(loss for loss, used, _ in outcome.notes if used),
         cases=sum(len(views.plain) for views in stream),
@@ -72,6 +73,12 @@ def adapt(
         hashes=tuple(digest for views in stream for digest in _hashes(views.plain)),
     )
     return Adapted(adapted, torch.cat(outcome.scores), report)
+
+
+def _reasons(verdicts: tuple[Verdict, ...]) -> tuple[str, ...]:
+    """Why the guard refused; where it never judged, what it waited for."""
+    refused = [reason for verdict in verdicts if verdict.decision == "refuse" for reason in verdict.reasons]
+    return tuple(refused) or verdicts[-1].reasons
 
 
 def _moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> Iterator[Moved]:

@@ -75,6 +75,7 @@ def reader(network: Network, head: str) -> Read:
     """Runs the network with some parameters in place of its own, which stay as they are."""
 
     def read(params: Params, batch: Batch) -> Reading:
+        batch = batch.to(network.device())
         # No two names of the network are one tensor; looking for ties would cost more than small networks.
         output = (
             functional_call(network, dict(params), (batch,), tie_weights=False) if params else network(batch)
