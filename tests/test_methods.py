@@ -1,7 +1,10 @@
 """Contracts that hold for every row of the table of methods."""
 
 import itertools
+import re
 from dataclasses import replace
+from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -15,6 +18,7 @@ from objective_toys import ToyNetwork, build, make_batch, make_batches, take_ste
 SURELY = {"style": {"probability": 1.0}}
 """Leaves nothing to chance in a single step."""
 OFF = {"style": {"probability": 0.0}, "invariance": {"weight": 0.0}, "align": {"weight": 0.0}}
+PARTS = ("tasks", "style", "invariance", "align")
 EVERY_METHOD = pytest.mark.parametrize("name", METHODS)
 ON = {name: recipe for name, recipe in METHODS.items() if recipe.style.kind != "none"}
 
@@ -197,3 +201,19 @@ def test_an_unknown_method_names_the_nearest() -> None:
         method_recipe("mixtyle", {})
     with pytest.raises(ConfigError, match="erm, erm_plus"):
         method_recipe("???", {})
+
+
+# ---------------------------------------------------------------- documents
+
+
+def test_every_method_and_every_key_is_explained() -> None:
+    page = (Path(__file__).parent.parent / "docs/explanation/methods.md").read_text()
+    keys = [key for part in PARTS for key in type(getattr(Recipe(), part)).model_fields]
+    kinds = [kind for part in PARTS for kind in kinds_of(part)]
+    told = set(re.findall(r"[a-z_]+", page))
+    assert {*METHODS, *PARTS, *keys, *kinds, "average"} - told == set()
+
+
+def kinds_of(part: str) -> tuple[str, ...]:
+    field = type(getattr(Recipe(), part)).model_fields.get("kind")
+    return get_args(field.annotation) if field else ()

@@ -66,7 +66,7 @@ def irm_penalty_full_batch(
 
 
 def vrex_penalty(risks: Float[Tensor, " e"]) -> Float[Tensor, ""]:
-    """Population variance of the sites' mean risks (V-REx, Krueger et al. 2021, equation 8).
+    """Population variance of the sites' mean risks (V-REx, Krueger et al. 2021).
 
     Raises:
         ValueError: fewer than 2 sites.
@@ -108,7 +108,7 @@ def _covariance(features: Float[Tensor, "n d"]) -> Float[Tensor, "d d"]:
 
 
 def gradient_reversed(features: Float[Tensor, "n d"], *, strength: float) -> Float[Tensor, "n d"]:
-    """The same values with their gradient times ``-strength`` (DANN, Ganin et al. 2016, equation 14)."""
+    """The same values with their gradient times ``-strength`` (DANN, Ganin et al. 2016)."""
     fixed = features.detach()
     return fixed - strength * (features - fixed)
 
@@ -133,7 +133,7 @@ def gradient_variance(gradients: Float[Tensor, "n d"]) -> Float[Tensor, " d"]:
 
 
 def fishr_penalty(variances: Float[Tensor, "e d"]) -> Float[Tensor, ""]:
-    """Spread of the sites' gradient variances about their mean (Fishr, Rame et al. 2022, equation 4).
+    """Spread of the sites' gradient variances about their mean (Fishr, Rame et al. 2022).
 
     Raises:
         ValueError: fewer than 2 sites.
@@ -143,7 +143,7 @@ def fishr_penalty(variances: Float[Tensor, "e d"]) -> Float[Tensor, ""]:
 
 
 def bottleneck_penalty(features: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
-    """Mean variance of a site's features (IB-IRM, Ahuja et al. 2021, section 4).
+    """Mean variance of a site's features (IB-IRM, Ahuja et al. 2021).
 
     Raises:
         ValueError: fewer than 2 cases.

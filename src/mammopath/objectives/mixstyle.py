@@ -33,7 +33,7 @@ def mix_style(
 ) -> Tokens:
     """Normalise each image and give it a mean and spread between its own and a partner's.
 
-    MixStyle (Zhou et al. 2021, equations 2-5), with the token axis in place of the spatial axes.
+    MixStyle (Zhou et al. 2021), with the token axis in place of the spatial axes.
 
     Args:
         tokens: patch tokens.
@@ -51,7 +51,7 @@ def mix_style(
 def match_values(
     tokens: Tokens, valid: Bool[Tensor, "b n"], *, partner: Int[Tensor, " b"], keep: Float[Tensor, " b"]
 ) -> Tokens:
-    """Move each value towards the partner's value of the same rank (EFDMix, Zhang et al. 2022, equation 6).
+    """Move each value towards the partner's value of the same rank (EFDMix, Zhang et al. 2022).
 
     Matches every moment, not only the first two. Where the numbers of valid tokens differ, the ranks are
     matched as quantiles. The gradient is that of the unchanged tokens.
@@ -73,7 +73,7 @@ def perturb_style(
     mean_noise: Float[Tensor, "b d"],
     std_noise: Float[Tensor, "b d"],
 ) -> Tokens:
-    """Shift mean and spread by noise as large as they vary in the batch (DSU, Li et al. 2022, equations 5-8).
+    """Shift mean and spread by noise as large as they vary in the batch (DSU, Li et al. 2022).
 
     Args:
         tokens: patch tokens.

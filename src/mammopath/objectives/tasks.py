@@ -41,7 +41,7 @@ def malignancy_loss(logits: Float[Tensor, " n"], labels: Float[Tensor, " n"]) ->
 
 
 def corn_loss(logits: Float[Tensor, "n k"], levels: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-    """Conditional ordinal regression (CORN, Shi et al. 2023, equation 8).
+    """Conditional ordinal regression (CORN, Shi et al. 2023).
 
     Logit k is of P(level > k | level > k - 1): it learns from the cases that passed k - 1 alone, which
     makes the probabilities of exceeding fall with k. Its optimum is the true level, unlike that of a
