@@ -35,6 +35,7 @@ SMALL = {
     "model": {"train_trunk": "all", "readout": {"mammogram": [1], "pathology": [1]}},
     "train": {"steps": 3, "batch": 2, "validate_every": 2},
     "bootstrap": 100,
+    "workers": 1,
 }
 
 

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "src" / "mammopath"
 FILES = sorted(PACKAGE.rglob("*.py"))
 MODULES = [f for f in FILES if f.name != "__init__.py"]
 
-GROUND = {"types", "errors", "config", "files", "tensors", "progress"}
+GROUND = {"types", "errors", "config", "files", "tensors", "progress", "parallel"}
 DATA = {"images", "sources", "prepare", "cohort"}
 MODEL = {"objectives", "model", "runs"}
 JOINTS = [
@@ -25,6 +25,9 @@ JOINTS = [
     "explain",
     "baselines",
     "evaluate",
+    "representation",
+    "localisation",
+    "diagnostics",
     "bench",
     "experiment",
     "lodo",
@@ -38,6 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "files": {"errors"},
     "config": {"types", "errors"},
     "progress": set(),
+    "parallel": set(),
     "keys": {"config"},
     "tensors": {"types"},
     "images": GROUND - {"tensors"},
@@ -54,7 +58,8 @@ ALLOWED: dict[str, set[str]] = {
     "study": {"errors", "files", "metrics", "evaluate", "tables"},
     "comparisons": {"metrics", "study"},
     "sections": {"metrics", "study", "figures"},
-    "report": {"files", "study", "tables", "comparisons", "figures", "sections"},
+    "knowledge": {"study", "tables"},
+    "report": {"files", "study", "tables", "comparisons", "figures", "sections", "knowledge"},
     "doctor": {"model"},
 }
 for number, joint in enumerate(JOINTS):

@@ -284,8 +284,8 @@ class RunSettings(Settings):
     """Folder of cached activations; none keeps them beside the output."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
-    threads: int = Field(0, ge=0)
-    """CPU threads; 0 leaves it to torch."""
+    threads: int = Field(1, ge=1)
+    """CPU threads of one run. Part of the numbers: sums are rounded in another order with more."""
 
 
 class LodoSettings(RunSettings):
@@ -301,6 +301,8 @@ class LodoSettings(RunSettings):
     """One run each; splits and initialisation differ."""
     in_domain: bool = True
     """Also train with every site present, for the in-domain AUC and the gap."""
+    workers: int = Field(0, ge=0)
+    """Runs at the same time, each in a process of its own; 0 for as many as there are cores."""
     bootstrap: int = Field(2000, ge=100)
     """Draws of the patient-cluster bootstrap."""
 

@@ -3,11 +3,13 @@
 import fcntl
 import json
 import math
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,13 @@ from mammopath.bench import Bench, prepare_bench
 from mammopath.cohort.check import check_records
 from mammopath.cohort.facts import cohort_facts
 from mammopath.config import LodoSettings, dump
+from mammopath.diagnostics import headlines
 from mammopath.errors import ConfigError
 from mammopath.evaluate import result_lines, source_val_auc
 from mammopath.experiment import LOGREG, Outcome, run
 from mammopath.files import append_line, read_lines, write_text
 from mammopath.objectives.methods import method_recipe
+from mammopath.parallel import in_processes
 from mammopath.progress import Track, silent
 from mammopath.types import Record
 
@@ -62,9 +66,16 @@ def lodo(settings: LodoSettings, out: Path, *, strict: bool = False, track: Trac
         _keep_config(settings, out)
         bench = prepare_bench(settings, cache=settings.cache or out / "cache", strict=strict, track=track)
         _write_data_facts(bench, out)
-        todo = [c for c in cells(settings, bench.records) if c.name not in finished(results)]
-        for number in track(range(len(todo)), "runs", len(todo)):
-            append_cell(results, _run_cell(bench, settings, todo[number], out / "runs"))
+        every = cells(settings, bench.records)
+        done = finished(results)
+        todo = [cell for cell in every if cell.name not in done]
+        light = replace(bench, samples={})  # views are prepared again rather than sent between processes
+        work = partial(_run_cell, light, settings, out / "runs")
+        workers = settings.workers or max(1, (os.cpu_count() or 1) // settings.threads)
+        found = in_processes(work, todo, workers=workers)
+        for _ in track(range(len(todo)), "runs", len(todo)):
+            append_cell(results, next(found))
+        put_in_order(results, every)
     return results
 
 
@@ -98,7 +109,15 @@ def append_cell(results: Path, lines: Sequence[dict[str, Any]]) -> None:
         append_line(results, json.dumps(line))
 
 
-def _run_cell(bench: Bench, settings: LodoSettings, cell: Cell, runs: Path) -> list[dict[str, Any]]:
+def put_in_order(results: Path, every: Sequence[Cell]) -> None:
+    """Lines in the order of the runs, whichever finished first."""
+    place = {cell.name: i for i, cell in enumerate(every)}
+    lines = [json.loads(line) for line in read_lines(results)]
+    lines.sort(key=lambda line: place.get(line["run"], len(place)))
+    write_text(results, "".join(json.dumps(line) + "\n" for line in lines))
+
+
+def _run_cell(bench: Bench, settings: LodoSettings, runs: Path, cell: Cell) -> list[dict[str, Any]]:
     train = settings.train.model_copy(update={"method": cell.method})
     chosen = settings.model_copy(update={"train": train, "seed": cell.seed})
     shutil.rmtree(runs / cell.name, ignore_errors=True)  # a run without its lines was not finished
@@ -107,7 +126,11 @@ def _run_cell(bench: Bench, settings: LodoSettings, cell: Cell, runs: Path) -> l
     lines = result_lines(
         outcome.table, facts, unit=settings.data.unit, draws=settings.bootstrap, seed=cell.seed
     )
-    return [line | _source_val(outcome, line) | {"of": len(lines)} for line in lines]
+    extras = [
+        _source_val(outcome, line) | headlines(runs / cell.name, site=line["site"], modality=line["modality"])
+        for line in lines
+    ]
+    return [line | extra | {"of": len(lines)} for line, extra in zip(lines, extras, strict=True)]
 
 
 def _line_facts(cell: Cell, settings: LodoSettings, outcome: Outcome) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -32,7 +33,13 @@ class Scores:
 
 
 def predict(
-    network: Network, bank: Bank, records: Sequence[Record], rows: Sequence[int], *, size: int = 64
+    network: Network,
+    bank: Bank,
+    records: Sequence[Record],
+    rows: Sequence[int],
+    *,
+    size: int = 64,
+    precision: Literal["fp32", "bf16"] = "fp32",
 ) -> Scores:
     """Score rows of any modality; the images of a patient always meet in one batch.
 
@@ -42,10 +49,12 @@ def predict(
         records: all of them.
         rows: which to score.
         size: images per batch, more where a patient has more.
+        precision: of the part above the cut.
     """
     network.eval()
     found: list[tuple[int, float, float]] = []
-    with torch.inference_mode():
+    lower_bits = torch.autocast(network.device().type, torch.bfloat16, enabled=precision == "bf16")
+    with torch.inference_mode(), lower_bits:
         for modality, group in whole_patients(records, rows, size=size):
             batch = bank.batch(modality, [Pick(row, 0) for row in group])
             output = network(batch.to(network.device()))
