@@ -90,12 +90,13 @@ class Alignment(nn.Module):
     def _direction(self, rows: Side, columns: Side) -> Float[Tensor, ""] | None:
         known = links(rows, columns, pairing=self.recipe.pairing)
         linked = int(known.positive.any(1).sum())
-        if linked == 0:
+        if self.training and linked:
+            self.ledger.ran("align", linked)
+        elif self.training:
             pairing = " or ".join(self.recipe.pairing) or "nothing"
             self.ledger.idle("align", f"a step without a link by {pairing}")
+        if not linked:
             return None
-        if self.training:
-            self.ledger.ran("align", linked)
         similarity = rows.projection @ columns.projection.T * self._scale()
         if self.bias is None:
             return contrast_loss(similarity, known)

@@ -103,11 +103,11 @@ class Penalties(nn.Module):
         return self.judges[modality] if modality in self.judges else PURE[self.recipe.kind]
 
     def _sites(self, modality: Modality, output: Output, batch: Batch) -> list[Site]:
-        if self.domains.get(modality, 0) < 2:
-            self.ledger.idle(self.recipe.kind, f"only one training site of {modality}")
-            return []
-        sites = usable_sites(output, batch)
-        if len(sites) < 2:
-            reason = f"a step without 2 sites of {modality} that have 2 cases of each class"
-            self.ledger.idle(self.recipe.kind, reason)
+        several = self.domains.get(modality, 0) > 1
+        sites = usable_sites(output, batch) if several else []
+        if self.training and len(sites) < 2:
+            lacking = f"a step without 2 sites of {modality} that have 2 cases of each class"
+            self.ledger.idle(
+                self.recipe.kind, lacking if several else f"only one training site of {modality}"
+            )
         return sites

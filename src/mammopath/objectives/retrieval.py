@@ -43,7 +43,7 @@ def retrieval(
     order = similarity[asked].argsort(dim=1, descending=True, stable=True)
     hits = relevant[asked].gather(1, order).double()
     counts, size = hits.sum(1), relevant.shape[1]
-    precision = hits.cumsum(1) / torch.arange(1, size + 1)
+    precision = hits.cumsum(1) / torch.arange(1, size + 1, device=hits.device)
     average = (precision * hits).sum(1) / counts
     found = [int(n) for n in counts]
     return Retrieval(
