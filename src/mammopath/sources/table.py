@@ -144,7 +144,7 @@ def _worst(values: Iterator[float]) -> float:
 
 
 def _spacing(row: Row, header: Header) -> tuple[Spacing | None, SpacingSource]:
-    across, down = (read_number(row[name], name, low=0) for name in ("spacing_um", "spacing_um_y"))
+    across, down = (read_number(row[name], name, low=0.0) for name in ("spacing_um", "spacing_um_y"))
     if math.isnan(across):
         return header.spacing, "header" if header.spacing else "unknown"
     source = row["spacing_source"] or "override"

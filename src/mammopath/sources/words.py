@@ -111,6 +111,6 @@ def _finding(words: list[str], default: float) -> Finding:
         return Finding("box", points, malignant=malignant)
     if kind == "circle":
         return Finding(
-            "circle", points[:1], radius=read_number(rest[2], "radius", low=0), malignant=malignant
+            "circle", points[:1], radius=read_number(rest[2], "radius", low=0.0), malignant=malignant
         )
     return Finding("point", points, malignant=malignant)
