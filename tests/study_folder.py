@@ -70,6 +70,8 @@ def _run(folder: Path, held_out: str, method: str, seed: int, *, draws: int, uni
     }
     if method != "logreg":
         _training_log(run, seed + 10 * len(method))
+    if held_out and method != "logreg":
+        (run / "diagnostics.json").write_text(json.dumps(_diagnostics(held_out, method, seed)))
     if held_out:
         _examples(run, table.filter(part="test"), count=4)
     (run / "run.json").write_text(json.dumps(_facts(held_out, method, seed)))
@@ -153,6 +155,63 @@ def _examples(run: Path, table: pl.DataFrame, *, count: int) -> None:
             }
         )
     (run / "examples.json").write_text(json.dumps(listed))
+
+
+def _diagnostics(held_out: str, method: str, seed: int) -> dict:
+    """As a run without true pairs leaves them; only the mammogram sites are annotated."""
+    modality, images = SITES[held_out]
+    other = "pathology" if modality == "mammogram" else "mammogram"
+    rng = np.random.default_rng([seed, len(method), images, 7])
+
+    def limits(name: str, value: float) -> dict:
+        value += 0.03 * rng.normal()
+        return {name: value, f"{name}_low": value - 0.06, f"{name}_high": value + 0.06}
+
+    probe = {
+        "modality": modality,
+        "sites": sorted(s for s, (m, _) in SITES.items() if m == modality),
+        "images": images,
+        "patients": images // 2,
+        "chance": 0.5,
+        "from_label": 0.53,
+        **limits("after", 0.85 if method == "erm" else 0.75),
+        **limits("before", 0.92),
+    }
+    depths = ("1", "5", "10")
+    sought = {
+        "modality": modality,
+        "link": "label",
+        "query_part": "test",
+        "gallery_part": "val",
+        "queries": images // 2,
+        "mean_precision": 0.52 + 0.02 * rng.random(),
+        "chance_precision": 0.51,
+        "recall": {k: 0.6 + 0.03 * i + 0.01 * rng.random() for i, k in enumerate(depths)},
+        "chance_recall": {k: 0.55 + 0.03 * i for i, k in enumerate(depths)},
+    }
+    maps = [
+        {
+            "modality": modality,
+            "site": held_out,
+            "map": name,
+            "target": target,
+            "images": images,
+            "with_lesion": images // share,
+            "lesions": images // share + 2,
+            "pointing_chance": 0.06,
+            "froc_chance": 0.15,
+            **limits("pointing", 0.4 if name == "lesion" else 0.2),
+            **limits("froc", 0.45 if name == "lesion" else 0.3),
+        }
+        for name in ("lesion", "attention")
+        for target, share in (("malignant", 4), ("any", 2))
+    ]
+    return {
+        "site_probe": [probe, probe | {"modality": other}],
+        "modality_gap": 0.4 + 0.1 * rng.random(),
+        "retrieval": [sought, sought | {"modality": other, "query_part": "val", "gallery_part": "test"}],
+        "localisation": maps if modality == "mammogram" else [],
+    }
 
 
 def _facts(held_out: str, method: str, seed: int) -> dict:

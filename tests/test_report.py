@@ -160,6 +160,36 @@ def test_ingredients_tell_what_ran(folder):
     ]
 
 
+def test_diagnostics_are_means_over_seeds_of_what_the_runs_say_of_the_held_out_modality(folder, page):
+    def runs(site, table, **where):
+        found = [
+            json.loads((folder / "runs" / f"{site}__erm__{seed}" / "diagnostics.json").read_text())
+            for seed in (0, 1)
+        ]
+        return [next(r for r in f[table] if where.items() <= r.items()) for f in found]
+
+    def table(name):
+        return list(csv.DictReader((folder / "tables" / f"{name}.csv").read_text().splitlines()))
+
+    probes = table("site_probe")
+    assert {(r["site"], r["modality"]) for r in probes} == {(s, m) for s, (m, _) in SITES.items()}
+    row = next(r for r in probes if (r["site"], r["label"]) == ("mias", "erm"))
+    after = np.mean([r["after"] for r in runs("mias", "site_probe", modality="mammogram")])
+    assert float(row["after"]) == pytest.approx(after)
+    row = next(r for r in table("retrieval") if (r["site"], r["label"]) == ("bach", "erm"))
+    right = runs("bach", "retrieval", modality="pathology")
+    assert float(row["recall_5"]) == pytest.approx(np.mean([r["recall"]["5"] for r in right]))
+    assert float(row["recall_5_chance"]) == pytest.approx(0.58)
+    maps = [
+        r for r in table("localisation") if (r["site"], r["label"], r["target"]) == ("cbis", "erm", "any")
+    ]
+    assert [r["map"] for r in maps] == ["lesion", "attention"]
+    limits = [maps[0][k] for k in ("pointing", "pointing_low", "pointing_high")]
+    assert with_limits(*map(float, limits)) in page
+    assert 'id="knows"' in page
+    assert 'id="looks"' in page
+
+
 def test_stamps_for_phantom_and_leak(small):
     leak = {"severity": "leak", "code": "patient", "what": "patient <P7> is in cbis & mias"}
     facts = json.loads((small / "data.json").read_text())
@@ -184,10 +214,12 @@ def test_missing_pieces_leave_their_section_out_and_are_named(small):
     (small / "runs" / "cbis__erm__0" / "examples" / "0.png").write_bytes(b"no picture")
     for run in (small / "runs").iterdir():
         (run / "log.jsonl").unlink()
+        (run / "diagnostics.json").unlink(missing_ok=True)
     page = write_report(small).read_text()
     for text in ("data.json is missing", "run mias__erm__0 has no predictions", "picture missing"):
         assert text in page
-    assert 'id="training"' not in page
+    for section in ("training", "knows", "looks"):
+        assert f'id="{section}"' not in page
     assert 'id="comparisons"' not in page
 
 

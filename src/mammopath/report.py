@@ -19,6 +19,7 @@ from mammopath import RESEARCH_USE_ONLY, __version__
 from mammopath.comparisons import Comparison, MeanInterval, compare, draw_sites, mean_intervals
 from mammopath.figures import forest_axis, forest_head, forest_row, swatch
 from mammopath.files import write_text
+from mammopath.knowledge import map_rows, probe_rows, retrieval_rows, told
 from mammopath.sections import (
     MOST_LINES,
     CalibrationRow,
@@ -68,6 +69,7 @@ def write_report(folder: Path) -> Path:
     page = _page(study, rows, compared=compared, limits=limits, calibrated=calibrated)
     tables: dict[str, Sequence[Any]] = {"sites": rows, "means": means(rows), "comparisons": compared}
     tables |= {"calibration": calibrated, "ingredients": page["ingredients"]}
+    tables |= {name: page[name] for name in ("site_probe", "retrieval", "localisation")}
     for name, table in tables.items():
         write_text(folder / "tables" / f"{name}.csv", csv_text(table, stamp=_stamp(study)))
     write_text(folder / "report.html", _render(page))
@@ -78,10 +80,22 @@ def _render(page: Mapping[str, Any]) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"num": number, "signed": signed, "breakable": _breakable}
+    environment.filters |= {
+        "num": number,
+        "signed": signed,
+        "breakable": _breakable,
+        "limits": with_limits,
+        "groupby_site": _by_site,
+    }
     source = files("mammopath")
     style = Markup(source.joinpath("report.css").read_text())  # noqa: S704 - a file of ours
     return environment.from_string(source.joinpath("report.html").read_text()).render(page, style=style)
+
+
+def _by_site(rows: Sequence[Any]) -> list[tuple[str, list[Any]]]:
+    """Rows of each site and modality, which lie together already."""
+    groups = groupby(rows, lambda r: (r.modality, r.site))
+    return [(site, list(group)) for (_, site), group in groups]
 
 
 def _breakable(name: str) -> Markup:
@@ -99,6 +113,7 @@ def _page(
 ) -> dict[str, Any]:
     styles = {label: k for k, label in enumerate(dict.fromkeys(r.label for r in rows))}
     reference = _reference(rows)
+    known = told(study)
     legend = [(Markup(swatch(k)), label) for label, k in styles.items() if k < MOST_LINES]  # noqa: S704
     return {
         "notice": RESEARCH_USE_ONLY,
@@ -122,6 +137,9 @@ def _page(
             (site, part, with_limits(part.auc.value, part.auc.low, part.auc.high))
             for site, part in subgroup_rows(study.judged, reference)
         ],
+        "site_probe": probe_rows(known),
+        "retrieval": retrieval_rows(known),
+        "localisation": map_rows(known),
         "training": training_figures(study, styles),
         "ingredients": ingredient_rows(study),
         "data": NO_DATA | dict(study.data),

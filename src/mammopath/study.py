@@ -105,6 +105,11 @@ def read_examples(folder: Path, run: str) -> list[Mapping[str, Any]]:
     return json.loads(path.read_text()) if path.exists() else []
 
 
+def read_diagnostics(folder: Path, run: str) -> Mapping[str, Any]:
+    """What a run's network knows beside the label (diagnostics.json); empty where it was not asked."""
+    return _read_json(folder / "runs" / run / "diagnostics.json")
+
+
 def _read_results(path: Path) -> list[Line]:
     lines = [_parse(path, number, text) for number, text in enumerate(read_lines(path), start=1)]
     if not lines:

@@ -56,7 +56,7 @@ class Froc:
     Attributes:
         false_positives: per image, falling to 0.
         sensitivity: share of lesions found, falling to 0.
-        at: sensitivity at each of ``RATES``, by linear interpolation.
+        at: sensitivity at each rate of false positives, by linear interpolation.
         score: mean of ``at``; NaN without lesions.
     """
 
@@ -114,8 +114,8 @@ def mark(detections: Float[np.ndarray, "n 3"], regions: Regions | None) -> Marks
     return Marks(detections[hit == 0, 0], best[1:][~regions.ignored])
 
 
-def froc(images: Sequence[Marks]) -> Froc:
-    """The curve over all images, lesion-free ones included.
+def froc(images: Sequence[Marks], *, rates: Sequence[float] = RATES) -> Froc:
+    """The curve over all images, lesion-free ones included, read at ``rates`` false positives per image.
 
     Thresholds are all scores above 0, and a final point at no detections. The official CAMELYON16 script
     drops the lowest score instead, which is the same wherever a lesion is missed or isolated (score 0).
@@ -124,11 +124,11 @@ def froc(images: Sequence[Marks]) -> Froc:
     alarms, hits, lesions = _counts(images, thresholds)
     per_image, found = alarms.sum(axis=1) / len(images), hits.sum(axis=1)
     sensitivity = found / lesions.sum() if lesions.sum() else np.full(len(found), np.nan)
-    at = np.interp(RATES, per_image[::-1], sensitivity[::-1])
+    at = np.interp(rates, per_image[::-1], sensitivity[::-1])
     return Froc(per_image, sensitivity, at, float(at.mean()))
 
 
-def froc_statistic(images: Sequence[Marks]) -> Statistic:
+def froc_statistic(images: Sequence[Marks], *, rates: Sequence[float] = RATES) -> Statistic:
     """FROC score as a function of image weights, for a bootstrap over slides."""
     alarms, hits, lesions = _counts(images, _thresholds(images))
 
@@ -137,7 +137,7 @@ def froc_statistic(images: Sequence[Marks]) -> Statistic:
         total = np.repeat((weights @ lesions)[:, None], len(hits), axis=1)
         sensitivity = divided(weights @ hits.T, total)
         pairs = zip(per_image[:, ::-1], sensitivity[:, ::-1], strict=True)
-        return np.array([np.interp(RATES, x, y).mean() for x, y in pairs])
+        return np.array([np.interp(rates, x, y).mean() for x, y in pairs])
 
     return statistic
 

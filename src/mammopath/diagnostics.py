@@ -1,0 +1,229 @@
+"""What a trained network knows beside the label: the site, the partner in the other modality, the lesion."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import product
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from mammopath.cohort.loader import Pick
+from mammopath.cohort.splits import thin
+from mammopath.features import Bank, TokenBank
+from mammopath.files import write_text
+from mammopath.localisation import View, localise, views
+from mammopath.metrics.intervals import Interval
+from mammopath.model.network import Network
+from mammopath.objectives.align import Side
+from mammopath.objectives.retrieval import modality_gap
+from mammopath.predict import whole_patients
+from mammopath.representation import Cohort, joined, matches, probed, site_from_label, site_probe
+from mammopath.tensors import Batch, Output
+from mammopath.types import MODALITIES, Modality, Record
+
+FILE = "diagnostics.json"
+
+MOST = 1000
+"""Images per site that are looked at, whole patients."""
+
+Row = dict[str, Any]
+
+
+@dataclass
+class Seen:
+    """What a network says of the rows of one part of a fold.
+
+    Attributes:
+        rows, embedding: of the images of each modality, a batch each.
+        people: of each modality in the alignment space, a batch each.
+        views: of the completely annotated images.
+    """
+
+    rows: dict[Modality, list[int]] = field(default_factory=dict)
+    embedding: dict[Modality, list[Float[np.ndarray, "b e"]]] = field(default_factory=dict)
+    people: dict[Modality, list[Side]] = field(default_factory=dict)
+    views: list[View] = field(default_factory=list)
+
+
+def write_diagnostics(
+    folder: Path,
+    network: Network,
+    bank: Bank,
+    records: Sequence[Record],
+    *,
+    val: Sequence[int],
+    test: Sequence[int],
+    lesion_map: bool,
+) -> None:
+    """Write ``diagnostics.json`` into a run folder; only images that trained nothing are looked at.
+
+    Args:
+        folder: of the run, under construction.
+        network: trained.
+        bank: where the content comes from.
+        records: all of them.
+        val: rows of the training sites that selected the network.
+        test: rows that test it.
+        lesion_map: the method trains the lesion map.
+    """
+    parts = {
+        name: look(network, bank, records, _thinned(records, rows), lesion_map=lesion_map)
+        for name, rows in (("val", val), ("test", test))
+    }
+    found = {
+        "site_probe": site_probes(network, bank, records, list(parts.values())),
+        "modality_gap": None,
+        **retrievals(parts["val"], parts["test"]),
+        "localisation": localisations(parts["test"].views),
+    }
+    write_text(folder / FILE, json.dumps(_plain(found), indent=2))
+
+
+def headlines(folder: Path, *, site: str, modality: str) -> Row:
+    """What a results line tells of the diagnostics of its run; None where undefined."""
+    path = folder / FILE
+    found = json.loads(path.read_text()) if path.exists() else {}
+    probe = _first(found.get("site_probe", []), {"modality": modality})
+    label, patient = (
+        _first(found.get("retrieval", []), {"modality": modality, "link": link})
+        for link in ("label", "patient")
+    )
+    where = {"site": site, "modality": modality, "target": "malignant"}
+    lesion, attention = (
+        _first(found.get("localisation", []), where | {"map": name}) for name in ("lesion", "attention")
+    )
+    return {
+        "site_probe": probe.get("after"),
+        "site_probe_before": probe.get("before"),
+        "site_probe_chance": probe.get("chance"),
+        "retrieval_label": label.get("mean_precision"),
+        "retrieval_label_chance": label.get("chance_precision"),
+        "retrieval_patient": patient.get("mean_precision"),
+        "retrieval_patient_chance": patient.get("chance_precision"),
+        "modality_gap": found.get("modality_gap"),
+        "pointing_lesion": lesion.get("pointing"),
+        "pointing_attention": attention.get("pointing"),
+        "pointing_chance": attention.get("pointing_chance"),
+        "froc_lesion": lesion.get("froc"),
+        "froc_attention": attention.get("froc"),
+        "froc_chance": attention.get("froc_chance"),
+    }
+
+
+def look(
+    network: Network, bank: Bank, records: Sequence[Record], rows: Sequence[int], *, lesion_map: bool
+) -> Seen:
+    """Run rows through the network and keep what the diagnostics need."""
+    seen = Seen()
+    network.eval()
+    for modality, group in whole_patients(records, rows, size=64):
+        batch = bank.batch(modality, [Pick(row, 0) for row in group]).to(network.device())
+        with torch.inference_mode():
+            output = network(batch)
+        seen.rows.setdefault(modality, []).extend(group)
+        seen.embedding.setdefault(modality, []).append(output.embedding.cpu().numpy())
+        seen.people.setdefault(modality, []).append(people(output, batch))
+        seen.views += views(output, batch, [records[r] for r in group], lesion_map=lesion_map)
+    return seen
+
+
+def people(output: Output, batch: Batch) -> Side:
+    """The patients of a batch: malignant if any of their images is, of unknown label if none is known."""
+    member = output.patients[:, None] == batch.patient
+    worst = torch.where(member, batch.malignant.nan_to_num(nan=-1.0), -1.0).amax(1)
+    pair = torch.where(member, batch.pair, -1).amax(1)
+    return Side(output.projection.cpu(), worst.masked_fill(worst < 0, torch.nan).cpu(), pair.cpu())
+
+
+def site_probes(network: Network, bank: Bank, records: Sequence[Record], parts: Sequence[Seen]) -> list[Row]:
+    """The site read off the embedding (after) and off the frozen trunk at the same block (before)."""
+    found = []
+    for modality in MODALITIES:
+        rows = [row for part in parts for row in part.rows.get(modality, [])]
+        cohort = _cohort(records, rows)
+        keep = probed(cohort)
+        if not keep.any():
+            continue
+        own = cohort.where(keep)
+        after = np.concatenate([e for part in parts for e in part.embedding.get(modality, [])])[keep]
+        sites = np.unique(own.sites).tolist()
+        row: Row = {"modality": modality, "sites": sites, "images": len(own.sites)}
+        row |= {"patients": len(np.unique(own.patients)), "chance": 1 / len(sites)}
+        row |= {"from_label": site_from_label(own)} | _limits("after", site_probe(after, own))
+        if isinstance(bank, TokenBank):
+            block = network.of(modality).top - 1
+            before = np.stack([bank.statistics(rows[i])[block].numpy() for i in np.flatnonzero(keep)])
+            row |= _limits("before", site_probe(before, own))
+        found.append(row)
+    return found
+
+
+def retrievals(val: Seen, test: Seen) -> Row:
+    """Patients of each modality search those of the other; validation stands in for a modality not tested."""
+    sides = {m: test.people.get(m) or val.people.get(m) for m in MODALITIES}
+    known = {m: joined(parts) for m, parts in sides.items() if parts}
+    if len(known) < len(MODALITIES):
+        return {"retrieval": []}
+    rows = []
+    for query, gallery in (MODALITIES, MODALITIES[::-1]):
+        origin = {"query_part": _part(query, test), "gallery_part": _part(gallery, test)}
+        for link, found in matches(known[query], known[gallery]).items():
+            rows.append({"modality": query, "link": link} | origin | asdict(found))
+    gap = modality_gap(*(known[m].projection for m in MODALITIES))
+    return {"retrieval": rows, "modality_gap": gap}
+
+
+def localisations(images: Sequence[View]) -> list[Row]:
+    """Each map of each site, on the lesions of malignant images and on all."""
+    groups: dict[tuple[Modality, str], list[View]] = {}
+    for view in images:
+        groups.setdefault((view.modality, view.site), []).append(view)
+    rows = []
+    for (modality, site), group in sorted(groups.items()):
+        for name, target in product(group[0].heat, ("malignant", "any")):
+            found = localise(group, name, malignant=target == "malignant")
+            if found:
+                row = {"modality": modality, "site": site, "map": name, "target": target}
+                row |= asdict(found) | _limits("pointing", found.pointing) | _limits("froc", found.froc)
+                rows.append(row)
+    return rows
+
+
+def _cohort(records: Sequence[Record], rows: Sequence[int]) -> Cohort:
+    chosen = [records[r] for r in rows]
+    malignant = np.array([r.malignant for r in chosen], dtype=float)
+    sites, patients = (np.array([getattr(r, name) for r in chosen]) for name in ("domain", "patient"))
+    return Cohort(sites, patients, malignant)
+
+
+def _thinned(records: Sequence[Record], rows: Sequence[int]) -> list[int]:
+    return [rows[i] for i in thin([records[r] for r in rows], limit=MOST, seed=0)]
+
+
+def _part(modality: Modality, test: Seen) -> str:
+    return "test" if test.people.get(modality) else "val"
+
+
+def _limits(name: str, found: Interval) -> Row:
+    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+
+
+def _first(rows: Sequence[Row], where: Row) -> Row:
+    """The first row that agrees; an empty one if none does."""
+    return next((row for row in rows if where.items() <= row.items()), {})
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN; numbers keep six decimals, far below their noise."""
+    if isinstance(value, Mapping):
+        return {key: _plain(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    if isinstance(value, float):
+        return None if isnan(value) else round(value, 6)
+    return value

@@ -1,0 +1,170 @@
+"""Rows of a report on what the networks know beside the label: site, partner, lesion; means over seeds."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from mammopath.study import Study, read_diagnostics
+from mammopath.tables import Line, method_label
+
+Found = Mapping[str, Any]
+"""One row of a run's diagnostics."""
+
+DEPTHS = ("1", "5", "10")
+"""Depths at which recall is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeRow:
+    """How well the site can be read off a representation, balanced accuracy.
+
+    Attributes:
+        site: that was held out.
+        before: off the frozen trunk; NaN where the trunk was trained. after: off the embedding.
+        from_label: off the label alone. chance: one over the number of sites.
+    """
+
+    modality: str
+    site: str
+    label: str
+    images: int
+    sites: str
+    before: float
+    before_low: float
+    before_high: float
+    after: float
+    after_low: float
+    after_high: float
+    from_label: float
+    chance: float
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalRow:
+    """How patients of one modality find those of the other; every measure with its chance level.
+
+    Attributes:
+        modality: of the queries. site: that was held out.
+        link: what makes a patient the right one.
+        recall_1: and so on: share of queries with a right one among so many.
+    """
+
+    modality: str
+    site: str
+    label: str
+    link: str
+    queries: int
+    precision: float
+    precision_chance: float
+    recall_1: float
+    recall_1_chance: float
+    recall_5: float
+    recall_5_chance: float
+    recall_10: float
+    recall_10_chance: float
+    gap: float
+
+
+@dataclass(frozen=True, slots=True)
+class MapRow:
+    """How one map finds lesions of a held-out site.
+
+    Attributes:
+        target: lesions of malignant images, or of any.
+    """
+
+    modality: str
+    site: str
+    label: str
+    map: str
+    target: str
+    images: int
+    with_lesion: int
+    lesions: int
+    pointing: float
+    pointing_low: float
+    pointing_high: float
+    pointing_chance: float
+    froc: float
+    froc_low: float
+    froc_high: float
+    froc_chance: float
+
+
+Told = Sequence[tuple[Line, Found]]
+"""Held-out lines of results with the diagnostics of their runs."""
+
+
+def told(study: Study) -> Told:
+    """Lines of held-out sites whose runs left diagnostics, by modality and site."""
+    lines = [line for line in study.lines if line["held_out"] and line["held_out"] == line["site"]]
+    sites = list(dict.fromkeys(line["site"] for line in lines))
+    lines.sort(key=lambda line: (line["modality"], sites.index(line["site"])))
+    found = [(line, read_diagnostics(study.folder, line["run"])) for line in lines]
+    return [(line, diagnostics) for line, diagnostics in found if diagnostics]
+
+
+def probe_rows(runs: Told) -> list[ProbeRow]:
+    """One row per held-out site and method."""
+    names = ("before", "before_low", "before_high", "after", "after_low", "after_high")
+    return [
+        ProbeRow(
+            *place,
+            images=int(rows[-1]["images"]),
+            sites=", ".join(rows[-1]["sites"]),
+            from_label=_mean(rows, "from_label"),
+            chance=_mean(rows, "chance"),
+            **{name: _mean(rows, name) for name in names},
+        )
+        for place, rows in _grouped(runs, "site_probe", ()).items()
+    ]
+
+
+def retrieval_rows(runs: Told) -> list[RetrievalRow]:
+    """One row per held-out site, method and link."""
+    gaps = [
+        (line, {"retrieval": [r | {"gap": d["modality_gap"]} for r in d["retrieval"]]}) for line, d in runs
+    ]
+    return [
+        RetrievalRow(
+            *place,
+            queries=int(rows[-1]["queries"]),
+            precision=_mean(rows, "mean_precision"),
+            precision_chance=_mean(rows, "chance_precision"),
+            gap=_mean(rows, "gap"),
+            **{f"recall_{k}": _mean([r["recall"] for r in rows], k) for k in DEPTHS},
+            **{f"recall_{k}_chance": _mean([r["chance_recall"] for r in rows], k) for k in DEPTHS},
+        )
+        for place, rows in _grouped(gaps, "retrieval", ("link",)).items()
+    ]
+
+
+def map_rows(runs: Told) -> list[MapRow]:
+    """One row per held-out site, method, map and kind of lesion."""
+    counts = ("images", "with_lesion", "lesions")
+    names = ("pointing", "pointing_low", "pointing_high", "pointing_chance")
+    names += ("froc", "froc_low", "froc_high", "froc_chance")
+    return [
+        MapRow(*place, *(int(rows[-1][n]) for n in counts), *(_mean(rows, n) for n in names))
+        for place, rows in _grouped(runs, "localisation", ("map", "target")).items()
+    ]
+
+
+def _grouped(runs: Told, table: str, keys: tuple[str, ...]) -> dict[tuple[str, ...], list[Found]]:
+    """Rows of one table by modality, held-out site, method and ``keys``: one for each seed."""
+    groups: dict[tuple[str, ...], list[Found]] = {}
+    for line, diagnostics in runs:
+        label = method_label(line["method"], line["adaptation"], line.get("select", ""))
+        for row in diagnostics[table]:
+            if row["modality"] == line["modality"] and row.get("site", line["site"]) == line["site"]:
+                place = (line["modality"], line["site"], label, *(row[k] for k in keys))
+                groups.setdefault(place, []).append(row)
+    return groups
+
+
+def _mean(rows: Sequence[Found], name: str) -> float:
+    """Mean over the seeds in which it is known."""
+    known = [float(row[name]) for row in rows if row.get(name) is not None]
+    return fmean(known) if known else math.nan
