@@ -141,7 +141,7 @@ def test_a_torn_last_line_and_an_unfinished_cell_are_made_again(
 
 def test_a_folder_of_another_study_is_refused(done: Path, phantom: Path) -> None:
     with pytest.raises(ConfigError, match="other settings"):
-        lodo(study(phantom, seeds=[3]), done)
+        lodo(study(phantom, seed=3), done)
 
 
 def test_a_study_belongs_to_one_process(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ JOINTS = [
     "diagnostics",
     "bench",
     "experiment",
+    "adapting",
     "lodo",
     "demo",
 ]

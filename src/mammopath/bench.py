@@ -11,7 +11,7 @@ from mammopath.cohort.splits import thin
 from mammopath.cohort.store import TokenStore
 from mammopath.config import DataSettings, RunSettings
 from mammopath.errors import ConfigError, DataError, ImageReadError
-from mammopath.features import Bank, SampleBank, TokenBank, fill, plain_view, token_keys
+from mammopath.features import Bank, SampleBank, TokenBank, ViewKeys, fill, plain_view, token_keys
 from mammopath.model.network import Network
 from mammopath.model.weights import build_network
 from mammopath.progress import Track, silent
@@ -39,7 +39,7 @@ class Bench:
     fingerprint: str
     sources: Sequence[str] = ()
     store: TokenStore | None = None
-    keys: Sequence[Sequence[str]] = ()
+    keys: Sequence[ViewKeys] = ()
     samples: dict[int, Sample] = field(default_factory=dict)
 
     def bank(self, labels: Labels, settings: RunSettings, network: Network) -> Bank:

@@ -154,6 +154,36 @@ def lodo(
 
 
 @app.command()
+def adapt(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    manifest: Annotated[Path, typer.Argument(help="Manifest of the new site's cases; labels are not read.")],
+    out: Annotated[Path, typer.Option("--out", help="Run folder to make; never overwritten.")],
+    method: Annotated[
+        str, typer.Option("--method", help="none, style, tact, tent, t3a, shot_im, ...")
+    ] = "style",
+    probe: Annotated[
+        Path | None,
+        typer.Option("--probe", help="Manifest of training cases on which calls should not change."),
+    ] = None,
+    changes: Changes = None,
+) -> None:
+    """Adapt a run to unlabelled cases of a new site, behind a guard that falls back to the source.
+
+    `--set` changes a key of the adaptation, such as `--set mode=online`. The folder says what moved, by how
+    much, and on which images.
+    """
+    from mammopath.adapting import adapt_to_site
+    from mammopath.config import AdaptSettings, load
+    from mammopath.progress import track
+
+    settings = load(AdaptSettings, None, changes or [])
+    reports = adapt_to_site(run, manifest, probe, method=method, settings=settings, folder=out, track=track)
+    columns = ["modality", "decision", "cases", "tensors moved", "why"]
+    rows = [[r.modality, r.decision, r.cases, len(r.moved), "; ".join(r.reasons)] for r in reports]
+    _table(f"{method} -> {out}", columns, rows)
+
+
+@app.command()
 def report(folder: Annotated[Path, typer.Argument(help="Folder of a study.")]) -> None:
     """Write report.html and tables from the results of a study."""
     from mammopath.report import write_report

@@ -119,6 +119,8 @@ class PrepareSettings(Settings):
     augment: AugmentSettings = AugmentSettings()
     draws: int = Field(2, ge=0)
     """Augmented views cached per image where the trunk is frozen; 0 trains on the plain view only."""
+    styled: int = Field(0, ge=0)
+    """Views of each image in which only the style changes, for test-time adaptation."""
 
 
 # ---------------------------------------------------------------- model
@@ -233,6 +235,10 @@ class GuardSettings(Settings):
 class AdaptSettings(Settings):
     """Test-time adaptation on unlabelled cases of one modality of one site."""
 
+    batch: int = Field(32, ge=1)
+    """Cases per batch of a stream."""
+    views: int = Field(1, ge=0)
+    """Style-only views of each case; ``prepare.styled`` must make at least as many where they are cached."""
     mode: Literal["calibrate", "online", "episodic"] = "calibrate"
     """Adapt on the first cases, then freeze; adapt along the stream; or adapt to each batch afresh."""
     cases: int = Field(0, ge=0)
@@ -296,7 +302,9 @@ class LodoSettings(RunSettings):
     methods: tuple[str, ...] = ("erm",)
     """Rows of the table: keys of the table of methods, or ``logreg`` (frozen trunk + logistic regression)."""
     adaptation: tuple[str, ...] = ("none",)
-    """Test-time adaptations, a row each."""
+    """Test-time adaptations, a row each; ``none`` is always made."""
+    adapt: AdaptSettings = AdaptSettings()
+    """Settings of the adaptations."""
     seeds: tuple[int, ...] = (0,)
     """One run each; splits and initialisation differ."""
     in_domain: bool = True

@@ -4,7 +4,9 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import polars as pl
@@ -15,6 +17,7 @@ from mammopath.bench import Bench
 from mammopath.cohort.loader import label_table, training_sites, training_steps
 from mammopath.cohort.splits import Fold, fold
 from mammopath.config import ModelSettings, RunSettings, TrainSettings
+from mammopath.diagnostics import write_diagnostics
 from mammopath.errors import ConfigError
 from mammopath.evaluate import source_val_auc
 from mammopath.explain import write_examples
@@ -25,11 +28,12 @@ from mammopath.model.weights import build_network
 from mammopath.objectives.methods import method_recipe
 from mammopath.objectives.objective import Objective
 from mammopath.objectives.recipe import Recipe
+from mammopath.parallel import threads
 from mammopath.predict import Scores, predict, prediction_table, write_table
 from mammopath.progress import Track, silent
 from mammopath.runs import save_facts, save_model, writing_folder
 from mammopath.train import Watch, fit
-from mammopath.types import Modality, Record
+from mammopath.types import MODALITIES, Modality, Record
 
 LOGREG = "logreg"
 """Row of the table of methods that trains no network: frozen trunk and logistic regression."""
@@ -67,12 +71,12 @@ def run(
         test_share=settings.data.test_share,
         seed=settings.seed,
     )
-    with writing_folder(folder) as building:
+    with threads(settings.threads), writing_folder(folder) as building:
         solve = _logreg if settings.train.method == LOGREG else _train
         scores, facts = solve(bench, settings, part, building, track=track)
         table = _table(bench.records, part, scores)
         write_table(building / "predictions.parquet", table)
-        timing = {"seconds": round(time.monotonic() - started, 1), "threads": torch.get_num_threads()}
+        timing = {"seconds": round(time.monotonic() - started, 1), "threads": settings.threads}
         save_facts(building, _fold_facts(bench, settings, part) | facts | timing)
     return Outcome(table, facts)
 
@@ -95,8 +99,10 @@ def _train(
     )
     chosen = test if settings.select == "oracle" else val
 
+    score = partial(predict, bank=bank, records=bench.records, precision=settings.train.precision)
+
     def validate(now: Network) -> dict[str, float]:
-        table = _table(bench.records, part, predict(now, bank, bench.records, chosen), all_val=True)
+        table = _table(bench.records, part, score(now, rows=chosen), all_val=True)
         by_modality = {f"val_auc_{m}": source_val_auc(table, "image", m) for m in sites}
         return {"score": source_val_auc(table, "image")} | by_modality
 
@@ -115,10 +121,29 @@ def _train(
     )
     network.load_trained_state(best.state)
     save_model(folder, best.state, settings.model_copy(update={"model": network.settings}))
-    scores = predict(network, bank, bench.records, sorted([*val, *test]))
+    scores = score(network, rows=sorted([*val, *test]))
+    learns_lesions = recipe.tasks.lesion > 0 or recipe.tasks.boxes > 0
+    write_diagnostics(
+        folder,
+        network,
+        bank,
+        bench.records,
+        val=val,
+        test=test,
+        lesion_map=learns_lesions,
+        precision=settings.train.precision,
+    )
     write_examples(folder, network, bank, bench.records, scores, rows=test, settings=settings)
     counts = {"counters": dict(objective.counters), "idle": dict(objective.idle_reasons)}
-    return scores, {"best_step": best.step, "sites": sites, "recipe": recipe.model_dump()} | counts
+    told = {"sites": sites, "prevalence": _prevalence(bench.records, train), "recipe": recipe.model_dump()}
+    return scores, {"best_step": best.step} | told | counts
+
+
+def _prevalence(records: Sequence[Record], rows: Sequence[int]) -> dict[str, float]:
+    """Share of malignant images in training, by modality: the prior of test-time adaptation."""
+    labels = {m: [records[r].malignant for r in rows if records[r].modality == m] for m in MODALITIES}
+    known = {m: [label for label in found if label in (0, 1)] for m, found in labels.items()}
+    return {m: round(fmean(found), 6) for m, found in known.items() if found}
 
 
 def _logreg(

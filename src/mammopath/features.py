@@ -4,7 +4,7 @@ Both banks answer ``batch(modality, picks)``; training and prediction do not kno
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -17,11 +17,14 @@ from mammopath.config import RunSettings
 from mammopath.errors import ImageReadError
 from mammopath.files import sha256
 from mammopath.model.network import Network
-from mammopath.prepare.augment import apply, draw
+from mammopath.prepare.augment import apply, draw, draw_style
 from mammopath.prepare.sample import load_sample, prepare_fingerprint
 from mammopath.progress import Track
 from mammopath.tensors import Batch, Sample
 from mammopath.types import Modality, Record, Skipped
+
+ViewKeys = Mapping[int, str]
+"""Names of a record's stored views by number: 0 plain, positive augmented, negative in style only."""
 
 
 @runtime_checkable
@@ -43,10 +46,14 @@ def plain_view(record: Record, settings: RunSettings, network: Network) -> Sampl
 
 
 def augmented(sample: Sample, record: Record, number: int, settings: RunSettings) -> Sample:
-    """The augmented view of that number; seeded by the image's name, so it is the same in every run."""
+    """The augmented view of that number; seeded by the image's name, so it is the same in every run.
+
+    A negative number is a view of which only the style is changed, as another scanner or laboratory would.
+    """
     digest = hashlib.sha256(f"{record.image_id}|{number}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-    return apply(sample, draw(settings.prepare.augment, record.modality, generator=generator))
+    change = draw if number > 0 else draw_style
+    return apply(sample, change(settings.prepare.augment, record.modality, generator=generator))
 
 
 @dataclass
@@ -75,8 +82,9 @@ class SampleBank:
         plain = self._plain(pick.row)
         if pick.draw == 0:
             return plain
-        self.fresh += 1
-        return augmented(plain, self.records[pick.row], self.fresh, self.settings)
+        self.fresh += pick.draw > 0
+        number = self.fresh if pick.draw > 0 else pick.draw
+        return augmented(plain, self.records[pick.row], number, self.settings)
 
     def _plain(self, row: int) -> Sample:
         if row in self.kept:
@@ -94,7 +102,7 @@ class TokenBank:
     """Reads stored activations at the cut; ``keys[row][draw]`` names them."""
 
     store: TokenStore
-    keys: Sequence[Sequence[str]]
+    keys: Sequence[ViewKeys]
     labels: Labels
 
     def batch(self, modality: Modality, picks: Sequence[Pick]) -> Batch:
@@ -107,14 +115,14 @@ class TokenBank:
         return self.store.get(self.keys[row][0]).statistics.float()
 
 
-def token_keys(records: Sequence[Record], network: Network, settings: RunSettings) -> list[list[str]]:
+def token_keys(records: Sequence[Record], network: Network, settings: RunSettings) -> list[ViewKeys]:
     """Names of the stored views of every record: by its bytes, its name, and all that makes a view."""
     weights = network.lower_fingerprint()
     recipes = {m: _recipe(weights, m, settings) for m in network.modalities}
-    views = range(settings.prepare.draws + 1)
+    views = [*range(settings.prepare.draws + 1), *range(-1, -1 - settings.prepare.styled, -1)]
     hashes = [f"{sha256(r.path)}|{r.image_id}" for r in records]
     return [
-        [view_key(recipes[r.modality], image, number) for number in views]
+        {number: view_key(recipes[r.modality], image, number) for number in views}
         for r, image in zip(records, hashes, strict=True)
     ]
 
@@ -133,7 +141,7 @@ def _recipe(weights: str, modality: Modality, settings: RunSettings) -> str:
 
 def fill(
     store: TokenStore,
-    keys: Sequence[Sequence[str]],
+    keys: Sequence[ViewKeys],
     records: Sequence[Record],
     network: Network,
     settings: RunSettings,
@@ -146,7 +154,7 @@ def fill(
     Returns:
         Records that could not be read; they have no views.
     """
-    missing = [row for row, names in enumerate(keys) if not all(store.has(k) for k in names)]
+    missing = [row for row, names in enumerate(keys) if not all(map(store.has, names.values()))]
     skipped: list[Skipped] = []
     groups = [missing[i : i + chunk] for i in range(0, len(missing), chunk)]
     network.eval()
@@ -157,7 +165,7 @@ def fill(
 
 def _fill_group(
     store: TokenStore,
-    keys: Sequence[Sequence[str]],
+    keys: Sequence[ViewKeys],
     records: Sequence[Record],
     network: Network,
     settings: RunSettings,
@@ -169,15 +177,17 @@ def _fill_group(
     styled: dict[Modality, dict[str, Sample]] = {}
     for row in rows:
         record = records[row]
-        if all(store.has(key) for key in keys[row]):  # another process was quicker
+        wanted = {n: key for n, key in keys[row].items() if not store.has(key)}
+        if not wanted:  # another process was quicker
             continue
         try:
             sample = plain_view(record, settings, network)
         except ImageReadError as error:
             skipped.append(Skipped(record.image_id, error.code, error.why))
             continue
-        plain.setdefault(record.modality, {})[keys[row][0]] = sample
-        others = {k: augmented(sample, record, n, settings) for n, k in enumerate(keys[row]) if n}
+        if 0 in wanted:
+            plain.setdefault(record.modality, {})[wanted.pop(0)] = sample
+        others = {key: augmented(sample, record, n, settings) for n, key in wanted.items()}
         styled.setdefault(record.modality, {}).update(others)
     precision = settings.train.trunk_precision
     for modality, samples in plain.items():

@@ -14,10 +14,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from mammopath.adapting import adapt_to_held_out, known_adaptation
 from mammopath.bench import Bench, prepare_bench
 from mammopath.cohort.check import check_records
 from mammopath.cohort.facts import cohort_facts
-from mammopath.config import LodoSettings, dump
+from mammopath.config import LodoSettings, dump, parse
 from mammopath.diagnostics import headlines
 from mammopath.errors import ConfigError
 from mammopath.evaluate import result_lines, source_val_auc
@@ -26,7 +27,11 @@ from mammopath.files import append_line, read_lines, write_text
 from mammopath.objectives.methods import method_recipe
 from mammopath.parallel import in_processes
 from mammopath.progress import Track, silent
+from mammopath.runs import load_run
 from mammopath.types import Record
+
+EXTENT = ("held_out", "methods", "seeds", "adaptation", "in_domain", "workers", "cache")
+"""Keys that say how much of the table is made, not what a run is."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +41,17 @@ class Cell:
     held_out: str
     method: str
     seed: int
+    adaptation: str = "none"
+
+    @property
+    def source(self) -> str:
+        """Name of the folder of the run as trained."""
+        return f"{self.held_out or 'in_domain'}__{self.method}__{self.seed}"
 
     @property
     def name(self) -> str:
         """Name of the run folder."""
-        return f"{self.held_out or 'in_domain'}__{self.method}__{self.seed}"
+        return self.source if self.adaptation == "none" else f"{self.source}__{self.adaptation}"
 
 
 def lodo(settings: LodoSettings, out: Path, *, strict: bool = False, track: Track = silent) -> Path:
@@ -68,15 +79,20 @@ def lodo(settings: LodoSettings, out: Path, *, strict: bool = False, track: Trac
         _write_data_facts(bench, out)
         every = cells(settings, bench.records)
         done = finished(results)
-        todo = [cell for cell in every if cell.name not in done]
-        light = replace(bench, samples={})  # views are prepared again rather than sent between processes
-        work = partial(_run_cell, light, settings, out / "runs")
-        workers = settings.workers or max(1, (os.cpu_count() or 1) // settings.threads)
-        found = in_processes(work, todo, workers=workers)
-        for _ in track(range(len(todo)), "runs", len(todo)):
-            append_cell(results, next(found))
+        for adapted in (False, True):  # an adaptation starts from a finished run
+            todo = [c for c in every if c.name not in done and (c.adaptation != "none") == adapted]
+            _run_all(bench, settings, todo, out, track=track)
         put_in_order(results, every)
     return results
+
+
+def _run_all(bench: Bench, settings: LodoSettings, todo: Sequence[Cell], out: Path, *, track: Track) -> None:
+    light = replace(bench, samples={})  # views are prepared again rather than sent between processes
+    work = partial(_run_cell, light, settings, out / "runs")
+    workers = settings.workers or max(1, (os.cpu_count() or 1) // settings.threads)
+    found = in_processes(work, todo, workers=workers)
+    for _ in track(range(len(todo)), "runs", len(todo)):
+        append_cell(out / "results.jsonl", next(found))
 
 
 def cells(settings: LodoSettings, records: Sequence[Record]) -> list[Cell]:
@@ -84,12 +100,14 @@ def cells(settings: LodoSettings, records: Sequence[Record]) -> list[Cell]:
     sites = sorted({r.domain for r in records})
     folds = list(settings.held_out or sites) + ([""] if settings.in_domain else [])
     modalities = {s: {r.modality for r in records if r.domain == s} for s in sites}
+    adaptations = [known_adaptation(name) for name in settings.adaptation if name != "none"]
     found = []
     for seed, method, held_out in product(settings.seeds, settings.methods, folds):
         trained = None if method == LOGREG else set(method_recipe(method, {}).modalities)
         if trained is None or not held_out or trained & modalities.get(held_out, trained):
             found.append(Cell(held_out, method, seed))
-    return found
+    sources = [c for c in found if c.method != LOGREG and c.held_out]
+    return found + [replace(cell, adaptation=name) for name in adaptations for cell in sources]
 
 
 def finished(results: Path) -> set[str]:
@@ -118,19 +136,28 @@ def put_in_order(results: Path, every: Sequence[Cell]) -> None:
 
 
 def _run_cell(bench: Bench, settings: LodoSettings, runs: Path, cell: Cell) -> list[dict[str, Any]]:
-    train = settings.train.model_copy(update={"method": cell.method})
-    chosen = settings.model_copy(update={"train": train, "seed": cell.seed})
     shutil.rmtree(runs / cell.name, ignore_errors=True)  # a run without its lines was not finished
-    outcome = run(bench, chosen, held_out=cell.held_out or None, folder=runs / cell.name)
+    outcome = _outcome(bench, settings, runs, cell)
     facts = _line_facts(cell, settings, outcome)
     lines = result_lines(
         outcome.table, facts, unit=settings.data.unit, draws=settings.bootstrap, seed=cell.seed
     )
-    extras = [
-        _source_val(outcome, line) | headlines(runs / cell.name, site=line["site"], modality=line["modality"])
-        for line in lines
+    known = [headlines(runs / cell.name, site=line["site"], modality=line["modality"]) for line in lines]
+    return [
+        line | _source_val(outcome, line) | more | {"of": len(lines)}
+        for line, more in zip(lines, known, strict=True)
     ]
-    return [line | extra | {"of": len(lines)} for line, extra in zip(lines, extras, strict=True)]
+
+
+def _outcome(bench: Bench, settings: LodoSettings, runs: Path, cell: Cell) -> Outcome:
+    if cell.adaptation != "none":
+        source = load_run(runs / cell.source)
+        return adapt_to_held_out(
+            bench, source, method=cell.adaptation, settings=settings.adapt, folder=runs / cell.name
+        )
+    train = settings.train.model_copy(update={"method": cell.method})
+    chosen = settings.model_copy(update={"train": train, "seed": cell.seed})
+    return run(bench, chosen, held_out=cell.held_out or None, folder=runs / cell.name)
 
 
 def _line_facts(cell: Cell, settings: LodoSettings, outcome: Outcome) -> dict[str, Any]:
@@ -138,13 +165,13 @@ def _line_facts(cell: Cell, settings: LodoSettings, outcome: Outcome) -> dict[st
         "run": cell.name,
         "held_out": cell.held_out,
         "method": cell.method,
-        "adaptation": "none",
+        "adaptation": cell.adaptation,
         "seed": cell.seed,
         "select": settings.select,
         "best_step": outcome.facts["best_step"],
         "counters": outcome.facts["counters"],
         "idle": outcome.facts["idle"],
-    }
+    } | ({"adapted": outcome.facts["adaptation"]} if "adaptation" in outcome.facts else {})
 
 
 def _source_val(outcome: Outcome, line: dict[str, Any]) -> dict[str, Any]:
@@ -153,10 +180,20 @@ def _source_val(outcome: Outcome, line: dict[str, Any]) -> dict[str, Any]:
 
 
 def _keep_config(settings: LodoSettings, out: Path) -> None:
-    path, text = out / "config.json", json.dumps(dump(settings), indent=2)
-    if path.exists() and path.read_text() != text:
-        raise ConfigError(f"{out} holds a study with other settings; name another folder, or remove it")
-    write_text(path, text)
+    """A study may grow (more methods, seeds, sites, adaptations); what a run is made of may not change."""
+    path = out / "config.json"
+    before = parse(LodoSettings, json.loads(path.read_text()), where=str(path)) if path.exists() else settings
+    old, new = _made_of(before), _made_of(settings)
+    changed = ", ".join(sorted(key for key in new if new[key] != old[key]))
+    if changed:
+        raise ConfigError(f"{out} holds a study with other settings ({changed}); name another folder")
+    write_text(path, json.dumps(dump(settings), indent=2))
+
+
+def _made_of(settings: LodoSettings) -> dict[str, Any]:
+    values = {key: value for key, value in dump(settings).items() if key not in EXTENT}
+    values["prepare"].pop("styled")
+    return values
 
 
 def _write_data_facts(bench: Bench, out: Path) -> None:

@@ -33,7 +33,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class Pick:
-    """One view of one record: ``draw`` 0 is the plain view, others are augmented."""
+    """One view of one record: ``draw`` 0 is plain, positive is augmented, negative changes the style only."""
 
     row: int
     draw: int

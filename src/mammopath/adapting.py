@@ -1,0 +1,259 @@
+"""Adapt a trained run to the unlabelled cases of a site, into a run folder of its own."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from mammopath.adaptation.adapt import adapt
+from mammopath.adaptation.methods import ADAPTATIONS
+from mammopath.adaptation.values import AdaptationReport, Adapted, SourceFacts, Stream, Views
+from mammopath.bench import Bench, prepare_bench
+from mammopath.cohort.loader import Pick, label_table
+from mammopath.cohort.splits import fold
+from mammopath.config import AdaptSettings
+from mammopath.errors import AdaptationError
+from mammopath.experiment import Outcome
+from mammopath.features import Bank
+from mammopath.files import write_text
+from mammopath.model.network import Network
+from mammopath.parallel import threads
+from mammopath.predict import Scores, predict, prediction_table, write_table
+from mammopath.progress import Track, silent
+from mammopath.runs import Run, load_run, save_facts, save_model, writing_folder
+from mammopath.tensors import Batch
+from mammopath.types import MODALITIES, Modality, Record
+
+PROBE = 64
+"""Validation images of the training sites on which calls should not change."""
+
+
+def adapt_to_held_out(
+    bench: Bench, source: Run, *, method: str, settings: AdaptSettings, folder: Path
+) -> Outcome:
+    """Adapt a run to the site that it left out, and score that site; labels are read only to be judged by.
+
+    Validation images keep the source's scores, so the threshold stays the source's.
+
+    Raises:
+        AdaptationError: the method cannot be carried out on these cases.
+    """
+    started = time.monotonic()
+    told = source.settings
+    part = fold(
+        bench.records,
+        held_out=source.facts["held_out"],
+        validation=told.data.validation,
+        test_share=told.data.test_share,
+        seed=told.seed,
+    )
+    with threads(told.threads), writing_folder(folder) as building:
+        bank = bench.bank(label_table(bench.records, source.facts["sites"]), told, source.network)
+        facts = {
+            m: source_facts(source.network, bank, bench.records, train=part.train, probe=part.val, modality=m)
+            for m in MODALITIES
+        }
+        test = [r for r in part.test if bench.records[r].modality in source.facts["sites"]]
+        network, adapted = adapt_network(source.network, bank, bench.records, test, method, settings, facts)
+        val = [r for r in part.val if bench.records[r].modality in source.facts["sites"]]
+        scores = joined(
+            predict(source.network, bank, bench.records, val),
+            site_scores(network, bank, bench.records, test, adapted),
+        )
+        named = dict.fromkeys(part.test, "test") | dict.fromkeys(part.val, "val")
+        table = prediction_table(bench.records, scores, part=named, test_split=set(part.test_split))
+        write_table(building / "predictions.parquet", table)
+        reports = [one.report for one in adapted.values()]
+        write_adapted(building, source, network, reports, seconds=time.monotonic() - started)
+    told_before = {name: source.facts.get(name, {}) for name in ("best_step", "counters", "idle")}
+    return Outcome(table, told_before | {"adaptation": summary(reports)})
+
+
+def adapt_to_site(
+    run: Path,
+    manifest: Path,
+    probe: Path | None,
+    *,
+    method: str,
+    settings: AdaptSettings,
+    folder: Path,
+    track: Track = silent,
+) -> list[AdaptationReport]:
+    """Adapt a run to all cases of a manifest and write the adapted run with its scores; no label is read.
+
+    Args:
+        run: folder of the source.
+        manifest: cases of the new site.
+        probe: cases of the training sites, for the guard; what a run keeps holds no images.
+        method: a key of the table of adaptations.
+        settings: of the adaptation.
+        folder: the adapted run; must not exist.
+        track: shows progress.
+    """
+    known_adaptation(method)
+    source, started = load_run(run), time.monotonic()
+    with writing_folder(folder) as building, threads(source.settings.threads):
+        bench, bank = _bench(source, manifest, settings, track=track)
+        facts = {m: SourceFacts(source.facts.get("prevalence", {}).get(m, 0.5)) for m in MODALITIES}
+        if probe:
+            old, old_bank = _bench(source, probe, settings, track=track)
+            rows = range(len(old.records))
+            facts = {
+                m: source_facts(source.network, old_bank, old.records, train=rows, probe=rows, modality=m)
+                for m in MODALITIES
+            }
+        cases = [i for i, r in enumerate(bench.records) if r.modality in source.facts["sites"]]
+        network, adapted = adapt_network(source.network, bank, bench.records, cases, method, settings, facts)
+        scores = site_scores(network, bank, bench.records, cases, adapted)
+        named = dict.fromkeys(cases, "test")
+        write_table(
+            building / "predictions.parquet",
+            prediction_table(bench.records, scores, part=named, test_split=set()),
+        )
+        reports = [one.report for one in adapted.values()]
+        write_adapted(building, source, network, reports, seconds=time.monotonic() - started)
+    return reports
+
+
+def _bench(source: Run, manifest: Path, settings: AdaptSettings, *, track: Track) -> tuple[Bench, Bank]:
+    data = source.settings.data.model_copy(update={"manifests": (manifest,), "sources": (), "limit": 0})
+    prepare = source.settings.prepare.model_copy(update={"draws": 0, "styled": settings.views})
+    told = source.settings.model_copy(update={"data": data, "prepare": prepare})
+    cache = told.cache or source.folder.parent / "cache"
+    bench = prepare_bench(told, cache=cache, track=track)
+    return bench, bench.bank(label_table(bench.records, {}), told, source.network)
+
+
+def adapt_network(
+    network: Network,
+    bank: Bank,
+    records: Sequence[Record],
+    rows: Sequence[int],
+    method: str,
+    settings: AdaptSettings,
+    facts: Mapping[Modality, SourceFacts],
+) -> tuple[Network, dict[Modality, Adapted]]:
+    """Adapt to the rows of each modality in turn; what moves belongs to one modality alone.
+
+    Raises:
+        AdaptationError: the method needs style-only views and there are none, or it cannot be carried out.
+    """
+    found: dict[Modality, Adapted] = {}
+    for modality in MODALITIES:
+        mine = [r for r in rows if records[r].modality == modality]
+        if mine:
+            views = settings.views if method != "none" else 0
+            stream = site_stream(network, bank, mine, modality, size=settings.batch, styled=views)
+            found[modality] = adapt(network, stream, method=method, settings=settings, source=facts[modality])
+            network = found[modality].network
+    if not found:
+        raise AdaptationError("there is no case of a modality that this run reads")
+    return network, found
+
+
+def site_stream(
+    network: Network, bank: Bank, rows: Sequence[int], modality: Modality, *, size: int, styled: int
+) -> Stream:
+    """Cases in the order of ``rows``, ``size`` at a time, each with ``styled`` style-only views."""
+
+    def view(group: Sequence[int], number: int) -> Batch:
+        return at_cut(network, bank.batch(modality, [Pick(row, number) for row in group]))
+
+    groups = [rows[i : i + size] for i in range(0, len(rows), size)]
+    return [Views(view(g, 0), tuple(view(g, -n) for n in range(1, styled + 1))) for g in groups]
+
+
+def at_cut(network: Network, batch: Batch) -> Batch:
+    """The batch as tokens at the cut, without a gradient."""
+    if batch.tokens is not None:
+        return batch
+    with torch.no_grad():
+        return batch.with_tokens(pad_sequence(network.lower(batch.samples, batch.modality), batch_first=True))
+
+
+def source_facts(
+    network: Network,
+    bank: Bank,
+    records: Sequence[Record],
+    *,
+    train: Sequence[int],
+    probe: Sequence[int],
+    modality: Modality,
+) -> SourceFacts:
+    """What the training sites leave behind: prevalence, and validation images spread evenly as a probe."""
+    labels = [records[r].malignant for r in train if records[r].modality == modality]
+    known = [label for label in labels if label in (0, 1)]
+    prevalence = float(np.clip(np.mean(known), 0.01, 0.99)) if known else 0.5
+    mine = [r for r in probe if records[r].modality == modality]
+    chosen = mine[:: max(1, len(mine) // PROBE)][:PROBE]
+    batches = (at_cut(network, bank.batch(modality, [Pick(r, 0) for r in chosen])),) if chosen else ()
+    return SourceFacts(prevalence=prevalence, probe=batches)
+
+
+def site_scores(
+    network: Network,
+    bank: Bank,
+    records: Sequence[Record],
+    rows: Sequence[int],
+    adapted: Mapping[Modality, Adapted],
+) -> Scores:
+    """Scores of the site: of the final network where it was calibrated, else as each case was answered."""
+    found = predict(network, bank, records, rows)
+    logit = dict(zip(found.rows.tolist(), found.logit.tolist(), strict=True))
+    for one in adapted.values():
+        if one.report.mode != "calibrate":
+            logit |= dict(zip(one.report.rows, one.scores.tolist(), strict=True))
+    return Scores(found.rows, np.array([logit[int(r)] for r in found.rows]), found.patient_logit)
+
+
+def joined(first: Scores, second: Scores) -> Scores:
+    """Scores of two disjoint sets of rows, ascending."""
+    rows = np.concatenate([first.rows, second.rows])
+    order = np.argsort(rows)
+    pairs = ((first.logit, second.logit), (first.patient_logit, second.patient_logit))
+    return Scores(rows[order], *(np.concatenate(pair)[order] for pair in pairs))
+
+
+def write_adapted(
+    folder: Path, source: Run, network: Network, reports: Sequence[AdaptationReport], *, seconds: float
+) -> None:
+    """Write weights, settings and what moved, by how much, on which images."""
+    save_model(folder, network.trained_state(), source.settings)
+    write_text(folder / "adaptation.json", json.dumps([asdict(r) for r in reports], indent=2))
+    same = ("held_out", "method", "seed", "select", "sites", "best_step")
+    kept = {name: source.facts[name] for name in same if name in source.facts}
+    facts = {"source": source.folder.name, "source_sha256": source.facts["model_sha256"]}
+    facts |= {"seconds": round(seconds, 1)}
+    save_facts(folder, kept | facts)
+
+
+def summary(reports: Sequence[AdaptationReport]) -> dict[str, dict[str, object]]:
+    """What a result line says of an adaptation, by modality."""
+    return {
+        r.modality: {
+            "decision": r.decision,
+            "reasons": list(r.reasons),
+            "moved": len(r.moved),
+            "relative": round(max((m.relative for m in r.moved), default=0.0), 6),
+            "cases": r.cases,
+            "used": r.used,
+            "rollbacks": r.rollbacks,
+        }
+        for r in reports
+    }
+
+
+def known_adaptation(name: str) -> str:
+    """The name, if it is in the table.
+
+    Raises:
+        AdaptationError: it is not.
+    """
+    if name not in ADAPTATIONS:
+        raise AdaptationError(f"there is no adaptation {name!r}; there are {', '.join(ADAPTATIONS)}")
+    return name
