@@ -71,6 +71,12 @@ def test_an_unknown_label_names_row_text_and_allowed_words(tmp_path):
         list(table.index(path))
 
 
+@pytest.mark.parametrize("cells", [{"malignant": "2"}, {"severity": "4"}, {"severity": "high"}])
+def test_an_unknown_code_is_as_bad_as_an_unknown_word(tmp_path, cells):
+    with pytest.raises(DataError, match=rf"t\.csv: row 2: {next(iter(cells))} '.*' is"):
+        _one(tmp_path, **cells)
+
+
 @pytest.mark.parametrize("column", REQUIRED)
 def test_a_missing_column_is_named(tmp_path, column):
     row = _row()
@@ -106,7 +112,6 @@ def test_what_is_notable_tree(tmp_path, content, why):
     ({"spacing_um": "-3"}, "spacing_um '-3' must be finite and above 0"),
     ({"spacing_um": "70", "spacing_source": "guess"}, "spacing_source 'guess'"),
     ({"split": "holdout"}, "split 'holdout'"),
-    ({"malignant": "2"}, "malignant '2' is none of: 0, 1"),
     ({"malignant": "1"}, "contradict"),
     ({"label": "malignant", "severity": "0"}, "contradict"),
     ({"findings": "box 1 2 3"}, "finding 'box 1 2 3' is none of"),
@@ -220,6 +225,19 @@ def test_labels_csv_with_its_lesions(tmp_path):
     assert [(f.kind, str(f.malignant)) for f in record.findings] == [("box", "0.0"), ("circle", "nan")]
 
 
+@pytest.mark.parametrize("shape", ["bbox_xywh=1/2/3", "bbox_xywh=a/b/c/d", "polygon=3"])
+def test_a_lesion_that_cannot_be_read_is_skipped_with_its_row(tmp_path, shape):
+    put(tmp_path / "a.png", GREY)
+    head = ",".join(labels_csv.RADIOLOGY)
+    (tmp_path / "labels.csv").write_text(f"{head}\nown,a.png,P_1,R,CC,malignant,5,6,{shape},\n")
+    (entry,) = table.index(tmp_path)
+    assert isinstance(entry, Skipped)
+    assert shape in entry.why
+    (tmp_path / "lesions.csv").write_text("file,x\na.png,3\n")
+    with pytest.raises(DataError, match=r"lesions\.csv: its columns are not source"):
+        list(table.index(tmp_path))
+
+
 def test_every_column_is_told_in_the_card():
     card = CARD.read_text()
     assert [name for name in COLUMNS if f"`{name}`" not in card] == []
@@ -241,7 +259,7 @@ def test_real_cbis_ddsm_masses(shared_data):
 
 
 def _demand_aspect(records):
-    """Masses have no preferred direction, so the median aspect of their boxes tells how films were squashed."""
+    """Masses have no preferred direction: the median aspect of their boxes tells how films were squashed."""
     boxes = np.array([f.box() for r in records for f in r.findings])
     aspect = np.exp(np.median(np.log((boxes[:, 2] - boxes[:, 0]) / (boxes[:, 3] - boxes[:, 1]))))
     assert aspect == pytest.approx(records[0].spacing.um_y / records[0].spacing.um_x, rel=0.01)

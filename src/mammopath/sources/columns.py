@@ -52,16 +52,12 @@ def read_rows(path: Path) -> list[Row]:
     if kind is None:
         _demand_columns(rows[0], path)
         return [dict.fromkeys(COLUMNS, "") | row for row in rows]
+    translated = [dict.fromkeys(COLUMNS, "") | labels_csv.translate(row, kind) for row in rows]
     beside = path.with_name("lesions.csv")
-    if path.name == "labels.csv" and beside.is_file():
-        lesions = defaultdict(list)
-        for lesion in read_cells(beside):
-            lesions[lesion.get("file", "")].append(labels_csv.translate(lesion, kind)["findings"])
-        found = {image: {"findings": "; ".join(findings)} for image, findings in lesions.items()}
-    else:
-        found = {}
-    translated = (labels_csv.translate(row, kind) for row in rows)
-    return [dict.fromkeys(COLUMNS, "") | row | found.get(row["image"], {}) for row in translated]
+    if path.name != "labels.csv" or not beside.is_file():
+        return translated
+    findings = _lesions(beside)
+    return [row | {"findings": findings.get(row["image"], row["findings"])} for row in translated]
 
 
 def read_cells(path: Path) -> list[Row]:
@@ -81,6 +77,19 @@ def read_cells(path: Path) -> list[Row]:
     if not rows:
         raise DataError(f"{path}: the table has no rows")
     return rows
+
+
+def _lesions(path: Path) -> dict[str, str]:
+    """Findings by image."""
+    rows = read_cells(path)
+    if labels_csv.modality(frozenset(rows[0])) != "mammogram":
+        raise DataError(
+            f"{path}: its columns are not {', '.join(labels_csv.RADIOLOGY)}; correct or remove it"
+        )
+    found = defaultdict(list)
+    for row in rows:
+        found[row["file"]].append(labels_csv.translate(row, "mammogram")["findings"])
+    return {image: "; ".join(findings) for image, findings in found.items()}
 
 
 def _csv(path: Path) -> list[Row]:

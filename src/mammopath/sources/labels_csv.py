@@ -18,6 +18,7 @@ PATHOLOGY = (
 )  # fmt: skip
 
 _MPP = re.compile(r"\s*(\d+(?:\.\d+)?)\s*um/px")
+_BOX = re.compile(r"bbox_xywh=([\d.]+)/([\d.]+)/([\d.]+)/([\d.]+)")
 _KEEP = ("density", "pathology", "assessment", "subtlety", "tissue", "class")
 """Keys of the notes that become attributes."""
 
@@ -85,11 +86,14 @@ def _spacing(row: Row, export: Export) -> Spacing | None:
 
 
 def _finding(row: Row) -> str:
-    """A box ``bbox_xywh=LEFT/TOP/WIDTH/HEIGHT``, a circle around the lesion's centre, or nothing."""
-    shape = row["lesion_radius_or_mask"].strip()
-    if shape.startswith("bbox_xywh="):
-        left, top, width, height = (float(number) for number in shape.partition("=")[2].split("/"))
+    """A box ``bbox_xywh=LEFT/TOP/WIDTH/HEIGHT``, a circle around the lesion's centre, or nothing.
+
+    What is none of them is handed on as it is, to be refused with its row.
+    """
+    shape = row["lesion_radius_or_mask"]
+    if found := _BOX.fullmatch(shape):
+        left, top, width, height = (float(number) for number in found.groups())
         return f"box {left} {top} {left + width} {top + height} {row['label']}"
-    if not shape:
-        return ""
+    if not shape or "=" in shape:
+        return shape
     return f"circle {row['lesion_x']} {row['lesion_y']} {shape} {row['label']}"

@@ -13,6 +13,9 @@ from mammopath.sources.source import ANNOTATED, Source
 from mammopath.sources.words import Label, read_findings, read_label, read_number, read_side
 from mammopath.types import MODALITIES, UNKNOWN, Record, Skipped, Spacing, SpacingSource
 
+_CODES = {"malignant": (0, 1), "severity": (0, 1, 2, 3)}
+"""Columns of numeric labels, and the numbers they may hold."""
+
 _MAY_DIFFER = {"label", "malignant", "severity", "findings"}
 """Columns in which rows of the same image may differ: one row per lesion."""
 
@@ -28,13 +31,13 @@ def index(root: Path) -> Iterator[Record | Skipped]:
         root: a ``.csv`` or ``.parquet`` file (``columns.read_rows``), or a folder with a ``labels.csv``.
 
     Raises:
-        DataError: no table, missing or unknown columns, or a label that is none of the allowed words: to
-            leave such rows out could drop a whole class unseen.
+        DataError: no table, missing or unknown columns, or a label that is none of the allowed words or
+            numbers: to leave such rows out could drop a whole class unseen.
     """
     path = root / "labels.csv" if root.is_dir() else root
     images: dict[str, list[tuple[int, Row]]] = {}
     for number, row in enumerate(read_rows(path), start=2):
-        _demand_label(row, path, number)
+        _demand_known_words(row, f"{path}: row {number}")
         if row["image"]:
             images.setdefault(row["image"], []).append((number, row))
         else:
@@ -43,11 +46,14 @@ def index(root: Path) -> Iterator[Record | Skipped]:
         yield from _image(rows, path)
 
 
-def _demand_label(row: Row, path: Path, number: int) -> None:
+def _demand_known_words(row: Row, where: str) -> None:
     try:
         read_label(row["label"])
+        for name, allowed in _CODES.items():
+            if read_number(row[name], name) not in allowed and row[name].lower() not in ("", "nan"):
+                raise ValueError(f"{name} {row[name]!r} is none of: {', '.join(map(str, allowed))}, or empty")
     except ValueError as error:
-        raise DataError(f"{path}: row {number}: {error}. Correct the table") from None
+        raise DataError(f"{where}: {error}. Correct the table") from None
 
 
 def _image(rows: list[tuple[int, Row]], path: Path) -> Iterator[Record | Skipped]:
@@ -117,19 +123,13 @@ def _label(row: Row) -> Label:
     """What label, malignant and severity say together.
 
     Raises:
-        ValueError: they contradict one another, or a number is out of range.
+        ValueError: they contradict one another.
     """
     malignant, severity = read_label(row["label"])
-    told = {
-        "malignant": read_number(row["malignant"], "malignant"),
-        "severity": read_number(row["severity"], "severity"),
-    }
-    for name, allowed in (("malignant", (0, 1)), ("severity", (0, 1, 2, 3))):
-        if not math.isnan(told[name]) and told[name] not in allowed:
-            raise ValueError(f"{name} {row[name]!r} is none of: {', '.join(map(str, allowed))}, or empty")
-    severity = _agreed(severity, told["severity"], row)
+    severity = _agreed(severity, read_number(row["severity"], "severity"), row)
+    malignant = _agreed(malignant, read_number(row["malignant"], "malignant"), row)
     implied = UNKNOWN if math.isnan(severity) else float(severity >= 2)
-    return _agreed(_agreed(malignant, told["malignant"], row), implied, row), severity
+    return _agreed(malignant, implied, row), severity
 
 
 def _agreed(one: float, other: float, row: Row) -> float:
