@@ -214,6 +214,20 @@ def test_the_variance_of_an_absent_task_does_not_drift() -> None:
     assert objective.log_variances["malignancy"].item() != before
 
 
+@pytest.mark.parametrize("kind", ["late", "cross"])
+def test_pairs_without_a_label_are_an_absent_task(kind: str) -> None:
+    """A fused loss of 0 that counted as known would let its variance drift."""
+    batches = make_batches()
+    for batch in batches.values():
+        batch.malignant.fill_(NAN)
+        batch.severity.fill_(NAN)
+    recipe = recipe_with(METHODS["uncertainty"], {"tasks": {"fusion_kind": kind}})
+    objective, network = build(recipe), ToyNetwork()
+    objective.backward(take_step(objective, network, batches), network, clip=1.0)
+    assert objective.counters["fusion"] == 0
+    assert all(value.grad is None for value in objective.log_variances.values())
+
+
 def test_conflicting_gradients_by_hand() -> None:
     gradients = torch.tensor([[1.0, 0.0], [-1.0, 1.0]])
     merged = without_conflicts(gradients, torch.Generator().manual_seed(0))

@@ -209,7 +209,10 @@ class Objective(nn.Module):
         return uncertainty_weighted(weighted, self.log_variances[name])
 
 
-MISSING = {"fusion": "a step without a patient in both modalities", "boxes": "a step without annotations"}
+MISSING = {
+    "fusion": "a step without a labelled patient in both modalities",
+    "boxes": "a step without annotations",
+}
 """Why a task had nothing to learn from in a step."""
 
 

@@ -76,27 +76,30 @@ TASKS: dict[str, Callable[[TaskRecipe, Output, Batch], Taught]] = {
 def late_fusion_loss(
     outputs: Mapping[Modality, Output], batches: Mapping[Modality, Batch]
 ) -> Float[Tensor, ""] | None:
-    """Cross-entropy of the mean of a patient's two logits; None without a patient in both modalities."""
+    """Cross-entropy of the mean of a patient's two logits; None without a labelled patient in both."""
     if len(outputs) < 2:
         return None
     (left, right) = ((output, pair_of(batches[m], output.patients)) for m, output in outputs.items())
     rows, columns = ((left[1][:, None] == right[1]) & (left[1][:, None] >= 0)).nonzero(as_tuple=True)
-    if len(rows) == 0:
+    labels = pair_labels("malignant", batches, left[1][rows])
+    if labels.isnan().all():
         return None
     logits = (left[0].patient_logit[rows] + right[0].patient_logit[columns]) / 2
-    return malignancy_loss(logits, pair_labels("malignant", batches, left[1][rows]))
+    return malignancy_loss(logits, labels)
 
 
 def cross_fusion_loss(
     fused: FusedOutput | None, batches: Mapping[Modality, Batch]
 ) -> Float[Tensor, ""] | None:
-    """Malignancy and severity of the fused patients; None without one that has both modalities.
+    """Malignancy and severity of the fused patients; None without a label, or a patient in both modalities.
 
     Patients with one modality count too, so that the network learns to do without the other.
     """
     if fused is None or not fused.paired.any():
         return None
     malignant, severity = (pair_labels(name, batches, fused.pairs) for name in ("malignant", "severity"))
+    if malignant.isnan().all() and severity.isnan().all():
+        return None
     return malignancy_loss(fused.logit, malignant) + corn_loss(fused.severity, severity)
 
 
