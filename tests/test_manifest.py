@@ -156,6 +156,12 @@ def test_a_second_record_of_an_image_is_skipped(tmp_path):
     assert [s.code for s in manifest.skipped] == ["annotation"]
 
 
+def test_an_image_that_is_its_own_patient_stays_so_at_another_site(tmp_path):
+    record = replace(_example(tmp_path).records[0], patient="set/0.png", patient_known=False)
+    (moved,) = mf.collect([record], source="set", root=tmp_path, domain="east").records
+    assert (moved.image_id, moved.patient, moved.domain) == ("east/0.png", "east/0.png", "east")
+
+
 def test_nothing_found_is_an_error_with_the_first_reason(tmp_path):
     with pytest.raises(DataError, match=r"right folder.*zero bytes"):
         mf.collect([Skipped("a.png", "empty", "zero bytes")], source="set", root=tmp_path)

@@ -2,49 +2,22 @@
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import polars as pl
 
 from mammopath import __version__
+from mammopath.cohort.rows import SCHEMA, from_row, to_row
 from mammopath.errors import DataError
 from mammopath.files import writing
-from mammopath.types import UNKNOWN, Finding, Record, Skipped, Spacing
-
-SCHEMA: Final = {
-    "image_id": pl.String,
-    "path": pl.String,
-    "patient": pl.String,
-    "domain": pl.String,
-    "modality": pl.String,
-    "malignant": pl.Float64,
-    "severity": pl.Float64,
-    "patient_known": pl.Boolean,
-    "laterality": pl.String,
-    "view": pl.String,
-    "um_x": pl.Float64,
-    "um_y": pl.Float64,
-    "spacing_source": pl.String,
-    "findings": pl.String,
-    "pair_key": pl.String,
-    "official_split": pl.String,
-    "attributes": pl.String,
-    "bytes": pl.Int64,
-}
-"""Columns of a manifest file. Null is unknown; ``findings`` and ``attributes`` are JSON; ``path`` is relative
-to the root; ``bytes`` is the size of the file when it was indexed, -1 if it could not be seen."""
+from mammopath.types import Record, Skipped
 
 _KEY: Final = "mammopath"
-_PLAIN: Final = (
-    "image_id", "patient", "domain", "modality", "patient_known", "laterality", "view", "spacing_source",
-    "pair_key", "official_split",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -87,7 +60,7 @@ class Manifest:
         The same on every machine, in every folder and for every order of the records.
         """
         rows = (
-            json.dumps([_row(r, size) | {"path": ""}], sort_keys=True)
+            json.dumps([to_row(r, size)], sort_keys=True)
             for r, size in zip(self.records, self.sizes, strict=True)
         )
         return hashlib.sha256("\n".join(sorted(rows)).encode()).hexdigest()
@@ -97,8 +70,8 @@ def collect(entries: Iterable[Record | Skipped], *, source: str, root: Path, dom
     """Make a manifest of what a source's ``index`` yields; one image at a time, so memory stays small.
 
     Paths are stored relative to ``root``, or to its folder if it is a table. A second record of the same
-    image is skipped. ``domain`` overrides the site of every record, and the
-    first part of its ``image_id`` with it, so that two tables of two sites do not meet.
+    image is skipped. ``domain`` overrides the site of every record, and the first part of its ``image_id``
+    with it, so that two tables of two sites do not meet.
 
     Raises:
         DataError: nothing was found.
@@ -115,9 +88,7 @@ def collect(entries: Iterable[Record | Skipped], *, source: str, root: Path, dom
         else:
             records[record.image_id] = (record, _size(record.path))
     if not records:
-        first = (
-            f" The first of {len(skipped)} skipped: {skipped[0].where}: {skipped[0].why}" if skipped else ""
-        )
+        first = f" First skipped: {skipped[0].where}: {skipped[0].why}" if skipped else ""
         raise DataError(f"{root}: no image of source {source!r} was found; is this the right folder?{first}")
     return Manifest(
         records=tuple(record for record, _ in records.values()),
@@ -136,7 +107,7 @@ def write(manifest: Manifest, path: Path) -> None:
         DataError: an image lies outside the root.
     """
     rows = [
-        _row(r, size) | {"path": _relative(r, manifest.root)}
+        to_row(r, size) | {"path": _relative(r, manifest.root)}
         for r, size in zip(manifest.records, manifest.sizes, strict=True)
     ]
     facts = {
@@ -168,7 +139,7 @@ def read(path: Path, *, root: Path | None = None) -> Manifest:
         raise DataError(f"{path}: columns {', '.join(sorted(missing))} are missing; index the source again")
     root = Path(facts["root"]) if root is None else root
     manifest = Manifest(
-        records=tuple(_record(row, root) for row in table.iter_rows(named=True)),
+        records=tuple(from_row(row, root) for row in table.iter_rows(named=True)),
         sizes=tuple(table["bytes"]),
         root=root,
         sources=tuple(facts["sources"]),
@@ -209,8 +180,9 @@ def concat(manifests: Sequence[Manifest]) -> Manifest:
 
 
 def _moved(record: Record, domain: str) -> Record:
-    _, _, rest = record.image_id.partition("/")
-    return replace(record, domain=domain, image_id=f"{domain}/{rest}")
+    name = f"{domain}/{record.image_id.partition('/')[2]}"
+    patient = name if record.patient == record.image_id else record.patient
+    return replace(record, domain=domain, image_id=name, patient=patient)
 
 
 def _size(path: Path) -> int:
@@ -225,51 +197,3 @@ def _relative(record: Record, root: Path) -> str:
         return record.path.absolute().relative_to(root.absolute()).as_posix()
     except ValueError:
         raise DataError(f"{record.path}: lies outside the root {root} of its manifest") from None
-
-
-def _row(record: Record, size: int) -> dict[str, Any]:
-    spacing = record.spacing
-    return {name: getattr(record, name) for name in _PLAIN} | {
-        "malignant": _or_none(record.malignant),
-        "severity": _or_none(record.severity),
-        "um_x": float(spacing.um_x) if spacing else None,
-        "um_y": float(spacing.um_y) if spacing else None,
-        "findings": json.dumps([_finding_to_json(f) for f in record.findings]),
-        "attributes": json.dumps(dict(record.attributes), sort_keys=True, ensure_ascii=False),
-        "bytes": size,
-    }
-
-
-def _record(row: dict[str, Any], root: Path) -> Record:
-    return Record(
-        **{name: row[name] for name in _PLAIN},
-        path=root / row["path"],
-        malignant=_or_nan(row["malignant"]),
-        severity=_or_nan(row["severity"]),
-        spacing=None if row["um_x"] is None else Spacing(row["um_x"], row["um_y"]),
-        findings=tuple(_finding_from_json(f) for f in json.loads(row["findings"])),
-        attributes=json.loads(row["attributes"]),
-    )
-
-
-def _finding_to_json(finding: Finding) -> dict[str, Any]:
-    return {
-        "kind": finding.kind,
-        "points": [[float(x), float(y)] for x, y in finding.points],
-        "radius": float(finding.radius),
-        "malignant": _or_none(finding.malignant),
-        "name": finding.name,
-    }
-
-
-def _finding_from_json(values: dict[str, Any]) -> Finding:
-    points = tuple((float(x), float(y)) for x, y in values["points"])
-    return Finding(**values | {"points": points, "malignant": _or_nan(values["malignant"])})
-
-
-def _or_none(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
-
-
-def _or_nan(value: float | None) -> float:
-    return UNKNOWN if value is None else value
