@@ -7,7 +7,8 @@ was held out. The penalty is ours (product of two halves, classes balanced in ea
 
 Other than in the paper: the 1,797 digits of scikit-learn (8 x 8) are too few to keep a network from
 learning a quarter of wrong labels by heart, so label noise and colour are drawn anew in each step.
-Networks and steps are smaller. No choice here looks at single seeds: all of them must pass.
+Networks and steps are smaller. The settings were chosen among several on the first seeds, so this shows that
+the penalty can do what it is for, not how often it does.
 """
 
 import pytest

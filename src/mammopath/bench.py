@@ -102,7 +102,7 @@ def prepare_bench(
         records, samples, unread = _samples(records, network, settings, track=track)
         skipped = [*cohort.skipped, *unread]
         bench = Bench(records, skipped, cohort.fingerprint, cohort.sources, samples=samples)
-    return _demand(bench, unread, strict=strict)
+    return _demand(bench, strict=strict)
 
 
 def _present(records: Sequence[Record]) -> tuple[list[Record], list[Skipped]]:
@@ -127,10 +127,10 @@ def _samples(
     return kept, samples, unread
 
 
-def _demand(bench: Bench, unread: Sequence[Skipped], *, strict: bool) -> Bench:
-    if unread and strict:
-        listed = "\n  ".join(f"{s.where}: {s.why}" for s in unread[:10])
-        raise DataError(f"{len(unread)} images cannot be read, and --strict is on:\n  {listed}")
+def _demand(bench: Bench, *, strict: bool) -> Bench:
+    if bench.skipped and strict:
+        listed = "\n  ".join(f"{s.where}: {s.why}" for s in bench.skipped[:10])
+        raise DataError(f"{len(bench.skipped)} images cannot be used, and --strict is on:\n  {listed}")
     if not bench.records:
         raise DataError("no image can be read; see the reasons with `mammopath check`")
     return bench

@@ -89,7 +89,8 @@ class SampleBank:
     def _plain(self, row: int) -> Sample:
         if row in self.kept:
             return self.kept[row]
-        sample = plain_view(self.records[row], self.settings, self.network)
+        with torch.inference_mode(False):  # what is kept may be trained on later
+            sample = plain_view(self.records[row], self.settings, self.network)
         size = sum(t.numel() * t.element_size() for t in vars(sample).values())
         if self.budget >= size:
             self.budget -= size

@@ -92,8 +92,10 @@ def fit(
                 scores = watch.validate(network)
                 score = float(step) if watch.select_last else scores["score"]
                 best.offer(score, step, network.trained_state())
+            average.validated(1 - scores["score"])
             watch.log({"step": step, **running.take(), **scores})
-    return best
+    dense = average.final()
+    return best if dense is None else Best(best.score, settings.steps, dense)
 
 
 def forward(
