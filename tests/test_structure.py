@@ -61,6 +61,7 @@ ALLOWED: dict[str, set[str]] = {
     "sections": {"metrics", "study", "figures"},
     "knowledge": {"study", "tables"},
     "report": {"files", "study", "tables", "comparisons", "figures", "sections", "knowledge"},
+    "markdown": {"errors", "files", "tables"},
     "doctor": {"model"},
 }
 for number, joint in enumerate(JOINTS):

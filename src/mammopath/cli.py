@@ -184,11 +184,19 @@ def adapt(
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(help="Folder of a study.")]) -> None:
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of a study.")],
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", help="Also put the tables between the marks of this page.")
+    ] = None,
+) -> None:
     """Write report.html and tables from the results of a study."""
+    from mammopath.markdown import put_tables
     from mammopath.report import write_report
 
     typer.echo(f"report: {write_report(folder)}")
+    if markdown:
+        typer.echo(f"tables: {put_tables(folder, markdown)}")
 
 
 @app.command()
