@@ -8,7 +8,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from mammopath.adapting import adapt_to_held_out, joined
+from mammopath.adapting import adapt_to_held_out
 from mammopath.bench import prepare_bench
 from mammopath.cli import app
 from mammopath.cohort import manifest
@@ -16,7 +16,6 @@ from mammopath.config import AdaptSettings, LodoSettings, parse
 from mammopath.errors import AdaptationError, ConfigError
 from mammopath.files import read_lines, sha256
 from mammopath.lodo import lodo
-from mammopath.predict import Scores
 from mammopath.runs import load_run
 from mammopath.sources import phantom
 from mammopath.sources.phantom_cohort import PhantomSettings
@@ -91,9 +90,8 @@ def test_a_refused_adaptation_leaves_the_source_bit_for_bit(done: Path) -> None:
 def test_an_adapted_run_scores_what_it_says(done: Path) -> None:
     plain = pl.read_parquet(done / "runs" / "site_a__erm__0" / "predictions.parquet")
     adapted = pl.read_parquet(done / "runs" / "site_a__erm__0__tact" / "predictions.parquet")
-    assert adapted["image_id"].to_list() == plain["image_id"].to_list()
-    val = [t.filter(part="val")["logit"].to_list() for t in (plain, adapted)]
-    assert val[0] == pytest.approx(val[1], abs=1e-5)
+    assert sorted(adapted["image_id"]) == sorted(plain["image_id"])
+    assert adapted.filter(part="val").equals(plain.filter(part="val"))
 
 
 @pytest.mark.parametrize("method", ["t3a", "tact"])
@@ -129,13 +127,3 @@ def test_a_failed_adaptation_leaves_no_folder(done: Path, cohort: Path, tmp_path
 def test_another_setting_of_the_adaptation_needs_another_study(done: Path, cohort: Path) -> None:
     with pytest.raises(ConfigError, match="adapt"):
         lodo(study(cohort, adapt={"batch": 4}), done)
-
-
-def test_scores_are_joined_in_the_order_of_rows() -> None:
-    import numpy as np
-
-    def some(*rows: int) -> Scores:
-        values = np.array(rows, dtype=float)
-        return Scores(np.array(rows), values, values)
-
-    assert joined(some(3, 5), some(1, 4)).logit.tolist() == [1, 3, 4, 5]

@@ -5,8 +5,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import polars as pl
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
@@ -60,13 +62,11 @@ def adapt_to_held_out(
         }
         test = [r for r in part.test if bench.records[r].modality in source.facts["sites"]]
         network, adapted = adapt_network(source.network, bank, bench.records, test, method, settings, facts)
-        val = [r for r in part.val if bench.records[r].modality in source.facts["sites"]]
-        scores = joined(
-            predict(source.network, bank, bench.records, val),
-            site_scores(network, bank, bench.records, test, adapted),
-        )
-        named = dict.fromkeys(part.test, "test") | dict.fromkeys(part.val, "val")
-        table = prediction_table(bench.records, scores, part=named, test_split=set(part.test_split))
+        scores = site_scores(network, bank, bench.records, test, adapted, precision=told.train.precision)
+        named = dict.fromkeys(part.test, "test")
+        tested = prediction_table(bench.records, scores, part=named, test_split=set(part.test_split))
+        before = pl.read_parquet(source.folder / "predictions.parquet")
+        table = pl.concat([before.filter(part="val"), tested])
         write_table(building / "predictions.parquet", table)
         reports = [one.report for one in adapted.values()]
         write_adapted(building, source, network, reports, seconds=time.monotonic() - started)
@@ -109,7 +109,8 @@ def adapt_to_site(
             }
         cases = [i for i, r in enumerate(bench.records) if r.modality in source.facts["sites"]]
         network, adapted = adapt_network(source.network, bank, bench.records, cases, method, settings, facts)
-        scores = site_scores(network, bank, bench.records, cases, adapted)
+        precision = source.settings.train.precision
+        scores = site_scores(network, bank, bench.records, cases, adapted, precision=precision)
         named = dict.fromkeys(cases, "test")
         write_table(
             building / "predictions.parquet",
@@ -201,22 +202,16 @@ def site_scores(
     records: Sequence[Record],
     rows: Sequence[int],
     adapted: Mapping[Modality, Adapted],
+    *,
+    precision: Literal["fp32", "bf16"],
 ) -> Scores:
     """Scores of the site: of the final network where it was calibrated, else as each case was answered."""
-    found = predict(network, bank, records, rows)
+    found = predict(network, bank, records, rows, precision=precision)
     logit = dict(zip(found.rows.tolist(), found.logit.tolist(), strict=True))
     for one in adapted.values():
         if one.report.mode != "calibrate":
             logit |= dict(zip(one.report.rows, one.scores.tolist(), strict=True))
     return Scores(found.rows, np.array([logit[int(r)] for r in found.rows]), found.patient_logit)
-
-
-def joined(first: Scores, second: Scores) -> Scores:
-    """Scores of two disjoint sets of rows, ascending."""
-    rows = np.concatenate([first.rows, second.rows])
-    order = np.argsort(rows)
-    pairs = ((first.logit, second.logit), (first.patient_logit, second.patient_logit))
-    return Scores(rows[order], *(np.concatenate(pair)[order] for pair in pairs))
 
 
 def write_adapted(

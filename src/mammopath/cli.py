@@ -120,14 +120,17 @@ def train(
     changes: Changes = None,
     strict: Strict = False,
 ) -> None:
-    """Train on every site but one, test on that one, and write a run folder."""
+    """Train on every site but one, test on that one, and write a run folder.
+
+    Takes the configuration of a study as well; keys that say how much of its table to make are not used.
+    """
     from mammopath.bench import prepare_bench
-    from mammopath.config import RunSettings, load
+    from mammopath.config import LodoSettings, load
     from mammopath.evaluate import result_lines
     from mammopath.experiment import run
     from mammopath.progress import track
 
-    settings = load(RunSettings, config, changes or [])
+    settings = load(LodoSettings, config, changes or [])
     cache = settings.cache or out.parent / "cache"
     bench = prepare_bench(settings, cache=cache, strict=strict, track=track)
     outcome = run(bench, settings, held_out=held_out, folder=out, track=track)
