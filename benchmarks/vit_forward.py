@@ -1,7 +1,7 @@
 """Speed of our ViT-S/14 forward against transformers' Dinov2Model with the same weights; prints JSON.
 
-Run: ``python benchmarks/vit_forward.py [weights.safetensors] [rounds] [batch]``. Without a weights file both
-take the same random weights. The competitors take turns in every round and are timed in CPU seconds, so that
+Run: ``python benchmarks/vit_forward.py [weights.safetensors] [rounds] [batch] [sizes]``. Without a weights file
+both take the same random weights. The competitors take turns in every round and are timed in CPU seconds, so that
 what else the machine does hurts all of them alike; a ratio is that of medians, above 1 where ours is faster.
 ``bf16`` runs under autocast, as frozen trunks do in training; ``bf16_weights`` converts the whole model.
 """
@@ -41,7 +41,7 @@ NAMES = (
 """Our names -> theirs."""
 
 
-def main(weights: str = "", rounds: str = "15", batch: str = "4") -> None:
+def main(weights: str = "", rounds: str = "15", batch: str = "4", sizes: str = "224,518") -> None:
     torch.manual_seed(0)
     ours = ViT(SHAPE).eval()
     if weights:
@@ -49,7 +49,7 @@ def main(weights: str = "", rounds: str = "15", batch: str = "4") -> None:
     theirs = twin(ours)
     found: dict[str, object] = {"threads": torch.get_num_threads(), "torch": torch.__version__}
     with torch.inference_mode():
-        for size in (224, 518):
+        for size in map(int, sizes.split(",")):
             images = torch.randn(max(1, int(batch) * 224 // size), 3, size, size)
             found[f"{size}_largest_difference"] = (ours(images) - theirs(images)[0]).abs().max().item()
             for name in ("fp32", "bf16", "bf16_weights"):

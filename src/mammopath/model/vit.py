@@ -11,6 +11,10 @@ Grid = tuple[int, int]
 """Rows and columns of the patch tokens of one image."""
 
 
+LONG = 512
+"""Tokens from which on attention gains more from queries, keys and values side by side than a copy costs."""
+
+
 @dataclass(frozen=True)
 class ViTShape:
     """What must be known of a vision transformer to build it.
@@ -104,7 +108,8 @@ class Attention(nn.Module):
         """Every token attends to the tokens that ``keep`` marks."""
         b, m, d = x.shape
         qkv = self.qkv(x) if on_qkv is None else self.qkv(x) + on_qkv(x)
-        q, k, v = qkv.view(b, m, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        split = qkv.view(b, m, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        q, k, v = (split.contiguous() if m > LONG else split).unbind(0)
         mask = None if keep is None else keep[:, None, None, :]
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.proj(mixed.transpose(1, 2).reshape(b, m, d))
