@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mammopath.cohort.splits import Fold, fold, thin
@@ -77,6 +77,7 @@ def _fold_or_skip(records, held_out, seed=0) -> Fold:
         raise
 
 
+@settings(max_examples=50)
 @given(rows=_ROWS, held_out=st.sampled_from([None, *SITES]), seed=st.integers(0, 3))
 def test_no_person_crosses_a_fold_and_no_row_is_lost(rows, held_out, seed):
     records = [_record(i, **row) for i, row in enumerate(rows)]
@@ -94,6 +95,7 @@ def test_no_person_crosses_a_fold_and_no_row_is_lost(rows, held_out, seed):
         assert made.test_split == made.test
 
 
+@settings(max_examples=50)
 @given(rows=_ROWS, held_out=st.sampled_from([None, *SITES]), random=st.randoms(use_true_random=False))
 def test_the_order_of_rows_is_of_no_influence(rows, held_out, random):
     records = [_record(i, **row) for i, row in enumerate(rows)]
@@ -105,6 +107,7 @@ def test_the_order_of_rows_is_of_no_influence(rows, held_out, random):
         assert sorted(order[i] for i in getattr(again, part)) == sorted(getattr(made, part))
 
 
+@settings(max_examples=50)
 @given(rows=_ROWS, seed=st.integers(1, 5))
 def test_the_test_part_is_fixed(rows, seed):
     records = [_record(i, **row) for i, row in enumerate(rows)]
@@ -203,6 +206,7 @@ def test_one_class_and_unlabelled_sites_are_told():
     )
 
 
+@settings(max_examples=50)
 @given(rows=_ROWS, limit=st.integers(1, 12), seed=st.integers(0, 2))
 def test_thinning_keeps_whole_persons_within_the_limit(rows, limit, seed):
     records = [_record(i, **row) for i, row in enumerate(rows)]
