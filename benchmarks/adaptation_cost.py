@@ -19,9 +19,9 @@ import torch
 from mammopath.adaptation.adapt import adapt
 from mammopath.adaptation.methods import ADAPTATIONS
 from mammopath.adaptation.values import SourceFacts, Views
-from mammopath.config import AdaptSettings, ModelSettings
 from mammopath.model.network import Network
 from mammopath.model.weights import build_network
+from mammopath.settings import AdaptSettings, ModelSettings
 from mammopath.tensors import Batch
 
 TARGETS = {"t3a": 1.3, "tact": 1.3, "style": 4.0}

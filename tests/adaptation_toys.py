@@ -12,9 +12,9 @@ from torch.func import functional_call
 from mammopath.adaptation.descent import Descent, Moving, descend, gradient, leaves
 from mammopath.adaptation.setup import look
 from mammopath.adaptation.values import Head, Reading, Seen, SourceFacts, State, Task, Views
-from mammopath.config import AdaptSettings, ModelSettings
 from mammopath.model.network import Network
 from mammopath.model.vit import ViTShape
+from mammopath.settings import AdaptSettings, ModelSettings
 from mammopath.tensors import Batch
 from mammopath.types import Modality
 

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mammopath.config import ModelSettings
 from mammopath.model.network import Network
 from mammopath.model.vit import ViTShape
+from mammopath.settings import ModelSettings
 from mammopath.tensors import Batch, Sample, share_per_token
 from mammopath.types import Modality
 

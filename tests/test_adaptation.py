@@ -15,10 +15,10 @@ from mammopath.adaptation.methods import ADAPTATIONS
 from mammopath.adaptation.movable import head_of, movable
 from mammopath.adaptation.setup import severity_logits
 from mammopath.adaptation.values import Adapted, SourceFacts, Views
-from mammopath.config import AdaptSettings, GuardSettings, ModelSettings
 from mammopath.errors import AdaptationError
 from mammopath.model.network import Network
 from mammopath.objectives.tasks import level_probabilities
+from mammopath.settings import AdaptSettings, GuardSettings, ModelSettings
 
 MODES = ("calibrate", "online", "episodic")
 OFF = GuardSettings(on=False)

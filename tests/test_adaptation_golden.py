@@ -10,7 +10,7 @@ from mammopath.adaptation import prototypes, updates
 from mammopath.adaptation.descent import Descent
 from mammopath.adaptation.entropy import entropy
 from mammopath.adaptation.values import Stepped
-from mammopath.config import AdaptSettings
+from mammopath.settings import AdaptSettings
 
 NORM = ("bn.weight", "bn.bias")
 PLAIN = Descent("sgd", 0.1, 0.0)

@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from mammopath.adaptation.guard import Evidence, Probe, auc_loss, judge, measure
-from mammopath.config import GuardSettings
+from mammopath.settings import GuardSettings
 
 RULES = GuardSettings()
 

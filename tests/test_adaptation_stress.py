@@ -8,7 +8,7 @@ from adaptation_toys import SHIFTS, source_facts, stream_of, tiny_source
 from mammopath.adaptation.adapt import adapt
 from mammopath.adaptation.methods import ADAPTATIONS
 from mammopath.adaptation.values import Adapted, Views
-from mammopath.config import AdaptSettings, GuardSettings
+from mammopath.settings import AdaptSettings, GuardSettings
 
 HALF_A_POINT = 0.005
 EAGER = {

@@ -12,11 +12,12 @@ from mammopath.adapting import adapt_to_held_out
 from mammopath.bench import prepare_bench
 from mammopath.cli import app
 from mammopath.cohort import manifest
-from mammopath.config import AdaptSettings, LodoSettings, parse
+from mammopath.config import parse
 from mammopath.errors import AdaptationError, ConfigError
 from mammopath.files import read_lines, sha256
 from mammopath.lodo import lodo
 from mammopath.runs import load_run
+from mammopath.settings import AdaptSettings, LodoSettings
 from mammopath.sources import phantom
 from mammopath.sources.phantom_cohort import PhantomSettings
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from mammopath.config import AugmentSettings
 from mammopath.prepare.augment import IDENTITY, Augmentation, apply, draw, draw_style
+from mammopath.settings import AugmentSettings
 from mammopath.tensors import Sample
 from mammopath.types import MODALITIES, Modality
 

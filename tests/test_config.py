@@ -8,8 +8,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mammopath.config import COMMANDS, LodoSettings, RunSettings, dump, load, parse, schema
+from mammopath.config import COMMANDS, dump, load, parse, schema
 from mammopath.errors import ConfigError
+from mammopath.settings import LodoSettings, RunSettings
 
 ROOT = Path(__file__).parent.parent
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from mammopath.bench import prepare_bench
 from mammopath.cohort.loader import label_table, training_sites
-from mammopath.config import LodoSettings, parse
+from mammopath.config import parse
 from mammopath.diagnostics import FILE, headlines, people, write_diagnostics
 from mammopath.experiment import run
 from mammopath.localisation import PEAKS, View, localise, marked, peaks, views
@@ -20,6 +20,7 @@ from mammopath.model.weights import build_network
 from mammopath.objectives.align import Side
 from mammopath.objectives.retrieval import chance_precision
 from mammopath.representation import FOLDS, Cohort, deal, joined, matches, probed, site_from_label, site_probe
+from mammopath.settings import LodoSettings
 from mammopath.sources.phantom import generate
 from mammopath.sources.phantom_cohort import PhantomSettings
 from mammopath.tensors import Batch, Output

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import UInt8
 
-from mammopath.config import PathologySettings
 from mammopath.prepare.field import prepare_field
+from mammopath.settings import PathologySettings
 from mammopath.types import Spacing
 
 

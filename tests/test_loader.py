@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mammopath.cohort.loader import Pick, collate, label_table, training_sites, training_steps
 from mammopath.cohort.store import Stored
-from mammopath.config import TrainSettings
+from mammopath.settings import TrainSettings
 from mammopath.tensors import Sample
 from mammopath.types import Record
 

@@ -15,7 +15,7 @@ import torch
 
 from mammopath.bench import prepare_bench
 from mammopath.cohort.loader import Pick, label_table, training_sites, training_steps
-from mammopath.config import LodoSettings, dump, parse
+from mammopath.config import dump, parse
 from mammopath.errors import ConfigError, DataError
 from mammopath.experiment import run
 from mammopath.features import SampleBank, TokenBank
@@ -23,6 +23,7 @@ from mammopath.files import read_lines
 from mammopath.lodo import Cell, cells, finished, locked, lodo
 from mammopath.model.weights import build_network
 from mammopath.runs import load_run, writing_folder
+from mammopath.settings import LodoSettings
 from mammopath.sources.phantom import generate
 from mammopath.sources.phantom_cohort import PhantomSettings
 

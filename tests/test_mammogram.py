@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from jaxtyping import Float
 from PIL import Image
 
-from mammopath.config import MammogramSettings
 from mammopath.errors import ConfigError
 from mammopath.prepare.breast import Breast, find_breast, wall_on_left
 from mammopath.prepare.mammogram import prepare_mammogram
 from mammopath.prepare.resample import Canvas, resample
+from mammopath.settings import MammogramSettings
 from mammopath.types import Spacing
 
 SETTINGS = MammogramSettings()

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from mammopath.config import MammogramSettings, PathologySettings, PrepareSettings
 from mammopath.errors import ImageReadError
 from mammopath.prepare.sample import load_sample, prepare_fingerprint
+from mammopath.settings import MammogramSettings, PathologySettings, PrepareSettings
 from mammopath.types import Finding, Modality, Record, Spacing
 
 SETTINGS = PrepareSettings(

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "src" / "mammopath"
 FILES = sorted(PACKAGE.rglob("*.py"))
 MODULES = [f for f in FILES if f.name != "__init__.py"]
 
-GROUND = {"types", "errors", "config", "files", "tensors", "progress", "parallel"}
+GROUND = {"types", "errors", "settings", "config", "files", "tensors", "progress", "parallel"}
 DATA = {"images", "sources", "prepare", "cohort"}
 MODEL = {"objectives", "model", "runs"}
 JOINTS = [
@@ -40,10 +40,11 @@ ALLOWED: dict[str, set[str]] = {
     "types": set(),
     "errors": set(),
     "files": {"errors"},
-    "config": {"types", "errors"},
+    "settings": {"types"},
+    "config": {"types", "errors", "settings"},
     "progress": set(),
     "parallel": set(),
-    "keys": {"config"},
+    "keys": {"config", "settings"},
     "tensors": {"types"},
     "images": GROUND - {"tensors"},
     "sources": GROUND - {"tensors"} | {"images"},

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from mammopath.config import ModelSettings, TrainSettings
 from mammopath.model.network import Network
 from mammopath.model.weights import build_network
 from mammopath.objectives.methods import method_recipe
 from mammopath.objectives.objective import Objective
+from mammopath.settings import ModelSettings, TrainSettings
 from mammopath.tensors import Batch, Sample
 from mammopath.train import Best, Running, Watch, evaluating, fit, new_optimizer, set_learning_rate
 

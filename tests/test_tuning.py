@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mammopath.config import TrainSettings
 from mammopath.errors import WeightsError
 from mammopath.model.network import Network
+from mammopath.settings import TrainSettings
 from mammopath.types import MODALITIES
 from model_cases import batch, network, sample, stir
 

@@ -12,12 +12,12 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from mammopath.config import ModelSettings
 from mammopath.errors import ConfigError, WeightsError
 from mammopath.model import weights
 from mammopath.model.encoders import ENCODERS, Encoder
 from mammopath.model.naming import trunk_names
 from mammopath.model.vit import ViT, ViTShape
+from mammopath.settings import ModelSettings
 from model_cases import TINY, stir
 
 State = dict[str, Tensor]

@@ -18,7 +18,6 @@ from mammopath.adaptation.values import AdaptationReport, Adapted, SourceFacts, 
 from mammopath.bench import Bench, prepare_bench
 from mammopath.cohort.loader import Pick, label_table
 from mammopath.cohort.splits import fold
-from mammopath.config import AdaptSettings
 from mammopath.errors import AdaptationError
 from mammopath.experiment import Outcome
 from mammopath.features import Bank
@@ -28,6 +27,7 @@ from mammopath.parallel import threads
 from mammopath.predict import Scores, predict, prediction_table, write_table
 from mammopath.progress import Track, silent
 from mammopath.runs import Run, load_run, save_facts, save_model, writing_folder
+from mammopath.settings import AdaptSettings
 from mammopath.tensors import Batch
 from mammopath.types import MODALITIES, Modality, Record
 

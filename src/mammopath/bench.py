@@ -9,12 +9,12 @@ from mammopath.cohort.loader import Labels
 from mammopath.cohort.manifest import Manifest
 from mammopath.cohort.splits import thin
 from mammopath.cohort.store import TokenStore
-from mammopath.config import DataSettings, RunSettings
 from mammopath.errors import ConfigError, DataError, ImageReadError
 from mammopath.features import Bank, SampleBank, TokenBank, ViewKeys, fill, plain_view, token_keys
 from mammopath.model.network import Network
 from mammopath.model.weights import build_network
 from mammopath.progress import Track, silent
+from mammopath.settings import DataSettings, RunSettings
 from mammopath.sources import SOURCES
 from mammopath.sources.source import check_counts
 from mammopath.tensors import Sample

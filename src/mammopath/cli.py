@@ -125,10 +125,11 @@ def train(
     Takes the configuration of a study as well; keys that say how much of its table to make are not used.
     """
     from mammopath.bench import prepare_bench
-    from mammopath.config import LodoSettings, load
+    from mammopath.config import load
     from mammopath.evaluate import result_lines
     from mammopath.experiment import run
     from mammopath.progress import track
+    from mammopath.settings import LodoSettings
 
     settings = load(LodoSettings, config, changes or [])
     cache = settings.cache or out.parent / "cache"
@@ -150,7 +151,8 @@ def lodo(
 
     Skips what `results.jsonl` already holds, so a killed study goes on where it stopped.
     """
-    from mammopath.config import LodoSettings, load
+    from mammopath.config import load
+    from mammopath.settings import LodoSettings
 
     settings = load(LodoSettings, config, changes or [])
     _lodo_and_report(settings, out or Path("runs") / settings.name, strict=strict)
@@ -176,8 +178,9 @@ def adapt(
     much, and on which images.
     """
     from mammopath.adapting import adapt_to_site
-    from mammopath.config import AdaptSettings, load
+    from mammopath.config import load
     from mammopath.progress import track
+    from mammopath.settings import AdaptSettings
 
     settings = load(AdaptSettings, None, changes or [])
     reports = adapt_to_site(run, manifest, probe, method=method, settings=settings, folder=out, track=track)
@@ -248,7 +251,8 @@ def config_show(config: ConfigFile, changes: Changes = None) -> None:
     """Print a configuration as it will run, with every default filled in."""
     import yaml
 
-    from mammopath.config import LodoSettings, dump, load
+    from mammopath.config import dump, load
+    from mammopath.settings import LodoSettings
 
     typer.echo(yaml.safe_dump(dump(load(LodoSettings, config, changes or [])), sort_keys=False))
 

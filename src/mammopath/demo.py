@@ -4,7 +4,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from mammopath.config import LodoSettings, load
+from mammopath.config import load
+from mammopath.settings import LodoSettings
 from mammopath.sources.phantom import TRUTH, generate
 from mammopath.sources.phantom_cohort import PhantomSettings
 

@@ -16,7 +16,6 @@ from mammopath.baselines import logreg_scores
 from mammopath.bench import Bench
 from mammopath.cohort.loader import label_table, training_sites, training_steps
 from mammopath.cohort.splits import Fold, fold
-from mammopath.config import ModelSettings, RunSettings, TrainSettings
 from mammopath.diagnostics import write_diagnostics
 from mammopath.errors import ConfigError
 from mammopath.evaluate import source_val_auc
@@ -32,6 +31,7 @@ from mammopath.parallel import threads
 from mammopath.predict import Scores, predict, prediction_table, write_table
 from mammopath.progress import Track, silent
 from mammopath.runs import save_facts, save_model, writing_folder
+from mammopath.settings import ModelSettings, RunSettings, TrainSettings
 from mammopath.train import Watch, fit
 from mammopath.types import MODALITIES, Modality, Record
 

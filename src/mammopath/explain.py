@@ -12,11 +12,11 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from mammopath.cohort.loader import Pick
-from mammopath.config import RunSettings
 from mammopath.features import Bank, plain_view
 from mammopath.files import write_text, writing
 from mammopath.model.network import Network
 from mammopath.predict import Scores
+from mammopath.settings import RunSettings
 from mammopath.tensors import Sample
 from mammopath.types import Record
 

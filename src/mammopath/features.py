@@ -13,13 +13,13 @@ from torch import Tensor
 
 from mammopath.cohort.loader import Labels, Pick, collate, token_masks
 from mammopath.cohort.store import Stored, TokenStore, view_key
-from mammopath.config import RunSettings
 from mammopath.errors import ImageReadError
 from mammopath.files import sha256
 from mammopath.model.network import Network
 from mammopath.prepare.augment import apply, draw, draw_style
 from mammopath.prepare.sample import load_sample, prepare_fingerprint
 from mammopath.progress import Track
+from mammopath.settings import RunSettings
 from mammopath.tensors import Batch, Sample
 from mammopath.types import Modality, Record, Skipped
 

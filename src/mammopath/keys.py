@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
-from mammopath.config import COMMANDS, Settings
+from mammopath.config import COMMANDS
+from mammopath.settings import Settings
 
 
 def reference() -> str:

@@ -18,7 +18,7 @@ from mammopath.adapting import adapt_to_held_out, known_adaptation
 from mammopath.bench import Bench, prepare_bench
 from mammopath.cohort.check import check_records
 from mammopath.cohort.facts import cohort_facts
-from mammopath.config import LodoSettings, dump, parse
+from mammopath.config import dump, parse
 from mammopath.diagnostics import headlines
 from mammopath.errors import ConfigError
 from mammopath.evaluate import result_lines, source_val_auc
@@ -28,6 +28,7 @@ from mammopath.objectives.methods import method_recipe
 from mammopath.parallel import in_processes
 from mammopath.progress import Track, silent
 from mammopath.runs import load_run
+from mammopath.settings import LodoSettings
 from mammopath.types import Record
 
 EXTENT = ("held_out", "methods", "seeds", "adaptation", "in_domain", "workers", "cache")

@@ -23,11 +23,12 @@ import safetensors.torch
 from torch import Tensor
 
 from mammopath import RESEARCH_USE_ONLY, __version__
-from mammopath.config import RunSettings, dump, parse
+from mammopath.config import dump, parse
 from mammopath.errors import ConfigError, WeightsError
 from mammopath.files import sha256, write_text, writing
 from mammopath.model.network import Network
 from mammopath.model.weights import build_network
+from mammopath.settings import RunSettings
 
 PACKAGES = ("torch", "numpy", "polars", "pydicom", "pillow", "scikit-learn")
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from mammopath.config import TrainSettings
 from mammopath.model.network import Network
 from mammopath.objectives.averaging import WeightAverage
 from mammopath.objectives.objective import Objective
 from mammopath.progress import Track, silent
+from mammopath.settings import TrainSettings
 from mammopath.tensors import Batch, FusedOutput, Output
 from mammopath.types import Modality
 

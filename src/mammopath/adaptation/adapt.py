@@ -12,9 +12,9 @@ from mammopath.adaptation.methods import ADAPTATIONS, Adaptation
 from mammopath.adaptation.setup import check, task_for
 from mammopath.adaptation.streaming import Outcome, calibrate, episodic, online
 from mammopath.adaptation.values import AdaptationReport, Adapted, Moved, SourceFacts, Stream, Task
-from mammopath.config import AdaptSettings
 from mammopath.errors import AdaptationError
 from mammopath.model.network import Network
+from mammopath.settings import AdaptSettings
 from mammopath.tensors import Batch
 
 MODES: dict[str, Callable[[Task, Adaptation, Stream], Outcome]] = {

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mammopath.config import GuardSettings
+from mammopath.settings import GuardSettings
 
 SPREAD = 0.1
 """Scores that spread less than this share of the source's have collapsed."""

@@ -7,7 +7,7 @@ from mammopath.adaptation import heads, updates
 from mammopath.adaptation.descent import Descent
 from mammopath.adaptation.movable import Moves
 from mammopath.adaptation.values import Head, Seen, State, Stepped, Task
-from mammopath.config import AdaptSettings
+from mammopath.settings import AdaptSettings
 
 SGD, ADAM = Descent("sgd", 1e-3), Descent("adam", 1e-4)
 

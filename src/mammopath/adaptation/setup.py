@@ -13,10 +13,10 @@ from mammopath.adaptation.methods import Adaptation
 from mammopath.adaptation.movable import head_of, movable
 from mammopath.adaptation.updates import fisher
 from mammopath.adaptation.values import Read, Reading, Seen, SourceFacts, Stream, Task, Views
-from mammopath.config import AdaptSettings
 from mammopath.errors import AdaptationError
 from mammopath.model.network import Network
 from mammopath.objectives.tasks import level_probabilities
+from mammopath.settings import AdaptSettings
 from mammopath.tensors import Batch
 from mammopath.types import SEVERITIES, Modality
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from mammopath.adaptation.causal import Trimmed
 from mammopath.adaptation.descent import Descent, Moving, Params
 from mammopath.adaptation.prototypes import Supports
-from mammopath.config import AdaptSettings
 from mammopath.model.network import Network
+from mammopath.settings import AdaptSettings
 from mammopath.tensors import Batch, Output
 from mammopath.types import Modality
 

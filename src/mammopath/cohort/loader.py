@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from mammopath.cohort.store import Stored
-from mammopath.config import TrainSettings
+from mammopath.settings import TrainSettings
 from mammopath.tensors import Batch, Sample, share_per_token
 from mammopath.types import MODALITIES, Modality, Record
 

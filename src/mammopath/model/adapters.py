@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mammopath.config import AdapterKind
 from mammopath.model.vit import Grid, Layout
+from mammopath.settings import AdapterKind
 
 
 class AdaptFormer(nn.Module):

@@ -11,7 +11,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from mammopath.config import ModelSettings, TrainSettings
 from mammopath.errors import ConfigError, WeightsError
 from mammopath.model import tuning
 from mammopath.model.fusion import Fusion, Side
@@ -19,6 +18,7 @@ from mammopath.model.lower import describe, tokens_at_cut
 from mammopath.model.packing import as_stored, grid_of
 from mammopath.model.parts import IMAGENET_MEAN, IMAGENET_STD, Colours, ModalityParts
 from mammopath.model.vit import BlockParts, Layout, ViT, ViTShape
+from mammopath.settings import ModelSettings, TrainSettings
 from mammopath.tensors import Batch, Described, FusedOutput, Output, Sample, Style
 from mammopath.types import Modality
 

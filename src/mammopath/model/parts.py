@@ -4,10 +4,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mammopath.config import ModelSettings
 from mammopath.model.adapters import ADAPTERS
 from mammopath.model.heads import Heads
 from mammopath.model.vit import BlockParts, PatchEmbed, ViT, ViTShape
+from mammopath.settings import ModelSettings
 from mammopath.types import Modality
 
 CHANNELS: dict[Modality, int] = {"mammogram": 1, "pathology": 3}

@@ -4,9 +4,9 @@ from typing import Any
 
 from torch import nn
 
-from mammopath.config import ModelSettings, TrainSettings
 from mammopath.errors import ConfigError
 from mammopath.model.vit import ViT, ViTShape
+from mammopath.settings import ModelSettings, TrainSettings
 from mammopath.types import Modality
 
 EMBEDDING = ("cls_token", "reg_token", "pos_embed")

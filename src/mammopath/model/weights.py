@@ -9,13 +9,13 @@ import safetensors
 import safetensors.torch
 import torch
 
-from mammopath.config import ModelSettings
 from mammopath.errors import ConfigError, WeightsError
 from mammopath.files import sha256, writing
 from mammopath.model.encoders import ENCODERS, Encoder
 from mammopath.model.naming import State, trunk_names
 from mammopath.model.network import Network
 from mammopath.model.vit import ViT, ViTShape
+from mammopath.settings import ModelSettings
 
 
 @dataclass(frozen=True)

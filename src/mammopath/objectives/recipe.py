@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from mammopath.config import Settings
+from mammopath.settings import Settings
 from mammopath.types import MODALITIES, Modality
 
 StyleKind = Literal["none", "mixstyle", "efdmix", "dsu"]

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mammopath.config import AugmentSettings
 from mammopath.prepare.stain import jitter_hed
+from mammopath.settings import AugmentSettings
 from mammopath.tensors import Sample
 from mammopath.types import Modality
 

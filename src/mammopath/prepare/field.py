@@ -3,8 +3,8 @@
 import numpy as np
 from jaxtyping import UInt8
 
-from mammopath.config import PathologySettings
 from mammopath.prepare.resample import Box, Canvas, Size, fit, largest_canvas, lay, resample
+from mammopath.settings import PathologySettings
 from mammopath.types import Spacing
 
 FLAT = 6

@@ -4,9 +4,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 from PIL import Image
 
-from mammopath.config import MammogramSettings
 from mammopath.prepare.breast import find_breast, wall_on_left
 from mammopath.prepare.resample import Box, Canvas, Size, fit, largest_canvas, lay, resample
+from mammopath.settings import MammogramSettings
 from mammopath.types import Spacing
 
 

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from jaxtyping import Float, Shaped, UInt8
 
-from mammopath.config import PrepareSettings, dump
+from mammopath.config import dump
 from mammopath.errors import ImageReadError
 from mammopath.images.geometry import Frame, paint
 from mammopath.images.read import Image, read_image
 from mammopath.prepare.field import prepare_field
 from mammopath.prepare.mammogram import prepare_mammogram
 from mammopath.prepare.resample import Canvas
+from mammopath.settings import PrepareSettings
 from mammopath.tensors import Sample
 from mammopath.types import Modality, Record
 

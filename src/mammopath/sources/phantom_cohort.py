@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import Field
 
-from mammopath.config import Settings
+from mammopath.settings import Settings
 
 
 class PhantomSettings(Settings):
