@@ -18,7 +18,7 @@ from mammopath.features import Bank, TokenBank
 from mammopath.files import write_text
 from mammopath.localisation import View, localise, views
 from mammopath.metrics.intervals import Interval
-from mammopath.model.network import Network
+from mammopath.model.network import Network, Precision
 from mammopath.objectives.align import Side
 from mammopath.objectives.retrieval import modality_gap
 from mammopath.predict import whole_patients
@@ -59,6 +59,7 @@ def write_diagnostics(
     val: Sequence[int],
     test: Sequence[int],
     lesion_map: bool,
+    precision: Precision = "fp32",
 ) -> None:
     """Write ``diagnostics.json`` into a run folder; only images that trained nothing are looked at.
 
@@ -70,9 +71,12 @@ def write_diagnostics(
         val: rows of the training sites that selected the network.
         test: rows that test it.
         lesion_map: the method trains the lesion map.
+        precision: of the part above the cut.
     """
     parts = {
-        name: look(network, bank, records, _thinned(records, rows), lesion_map=lesion_map)
+        name: look(
+            network, bank, records, _thinned(records, rows), lesion_map=lesion_map, precision=precision
+        )
         for name, rows in (("val", val), ("test", test))
     }
     found = {
@@ -116,14 +120,21 @@ def headlines(folder: Path, *, site: str, modality: str) -> Row:
 
 
 def look(
-    network: Network, bank: Bank, records: Sequence[Record], rows: Sequence[int], *, lesion_map: bool
+    network: Network,
+    bank: Bank,
+    records: Sequence[Record],
+    rows: Sequence[int],
+    *,
+    lesion_map: bool,
+    precision: Precision = "fp32",
 ) -> Seen:
     """Run rows through the network and keep what the diagnostics need."""
     seen = Seen()
     network.eval()
     for modality, group in whole_patients(records, rows, size=64):
         batch = bank.batch(modality, [Pick(row, 0) for row in group]).to(network.device())
-        with torch.inference_mode():
+        lower_bits = torch.autocast(network.device().type, torch.bfloat16, enabled=precision == "bf16")
+        with torch.inference_mode(), lower_bits:
             output = network(batch)
         seen.rows.setdefault(modality, []).extend(group)
         seen.embedding.setdefault(modality, []).append(output.embedding.cpu().numpy())
