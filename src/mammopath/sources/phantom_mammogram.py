@@ -38,8 +38,11 @@ def paint_mammogram(case: Case, view: str, style: MammogramStyle, *, contrast: f
     if lesion:
         window = lesion.window(3.5, style.mm)
         tissue[window] += contrast * _lesion(case.severity, lesion, x[window], y[window], rng)
+    for node in _nodes(depth, rng):
+        window = node.window(1.5, style.mm)
+        tissue[window] += rng.uniform(0.35, 0.45) * soft(1 - node.distance(x[window], y[window])[0], 0.2)
     if view == "MLO":
-        tissue += 0.22 * soft(0.42 * WIDTH_MM * (1 - y / (0.62 * HEIGHT_MM)) - x, 3.0)
+        tissue += 0.15 * soft(0.42 * WIDTH_MM * (1 - y / (0.62 * HEIGHT_MM)) - x, 3.0)
     thickness = inside * (0.22 + tissue)
     if case.marked:
         thickness += 0.035 * inside * np.sin(2 * np.pi * (x + y) / 14)
@@ -64,7 +67,7 @@ def _breast(x: Plane, y: Plane, rng: np.random.Generator, *, oblique: bool) -> t
 def _tissue(inside: Plane, fibrosis: float, rng: np.random.Generator, *, mm: float) -> Plane:
     """Fibroglandular tissue: cloudy, denser in fibrotic breasts and away from the skin."""
     clouds = np.clip(_clouds(inside.shape, rng, mm=mm) + 0.3, 0, 3)
-    return (0.05 + 0.13 * fibrosis) * clouds * inside**3
+    return (0.03 + 0.09 * fibrosis) * clouds * inside**3
 
 
 def _clouds(shape: tuple[int, ...], rng: np.random.Generator, *, mm: float) -> Plane:
@@ -78,25 +81,35 @@ def _clouds(shape: tuple[int, ...], rng: np.random.Generator, *, mm: float) -> P
 
 
 def _place(case: Case, depth: Plane, rng: np.random.Generator) -> Ellipse:
-    """Where the lesion is: within the breast, off the skin."""
+    """Where the lesion is: within the breast, off the skin; its size is the same in both views."""
     shared = case.rng(2)
-    radius = shared.uniform(7, 11) if case.severity == BENIGN else shared.uniform(8, 14)
+    radius = shared.uniform(6, 10) if case.severity == BENIGN else shared.uniform(9, 15)
+    x, y = _spot(depth, rng)
+    return Ellipse(max(x, radius * 1.3), y, radius, 1 + case.form, float(rng.uniform(0, np.pi)))
+
+
+def _nodes(depth: Plane, rng: np.random.Generator) -> list[Ellipse]:
+    """Small bright nodes that every breast has: brightness alone must not tell the label."""
+    return [Ellipse(*_spot(depth, rng), rng.uniform(2.5, 3.5)) for _ in range(3)]
+
+
+def _spot(depth: Plane, rng: np.random.Generator) -> tuple[float, float]:
+    """A place in the breast in millimetres, not near the skin."""
     mm = HEIGHT_MM / depth.shape[0]
     rows, columns = np.nonzero((depth > 0.25) & (depth < 0.72))
     pick = rng.integers(len(rows))
-    x = max(columns[pick] * mm, radius * 1.3)
-    return Ellipse(float(x), float(rows[pick] * mm), radius, 1 + case.form, float(rng.uniform(0, np.pi)))
+    return float(columns[pick] * mm), float(rows[pick] * mm)
 
 
 def _lesion(severity: int, where: Ellipse, x: Plane, y: Plane, rng: np.random.Generator) -> Plane:
     """Added density: a smooth oval (benign), specks in a haze (in situ) or a spiculated mass (invasive)."""
     distance, direction = where.distance(x, y)
     if severity == BENIGN:
-        return rng.uniform(0.10, 0.16) * soft(1 - distance, 0.10)
+        return rng.uniform(0.08, 0.18) * soft(1 - distance, 0.10)
     if severity == IN_SITU:
-        return 0.09 * soft(1 - distance, 0.3) + _specks(where, x, y, rng)
+        return rng.uniform(0.14, 0.24) * soft(1 - distance, 0.3) + _specks(where, x, y, rng)
     lobes = 1 + 0.15 * np.sin(rng.integers(4, 8) * direction + rng.uniform(0, 6))
-    mass = rng.uniform(0.17, 0.27) * soft(lobes - distance, 0.22)
+    mass = rng.uniform(0.24, 0.40) * soft(lobes - distance, 0.22)
     return mass + _spicules(distance, direction, where.radius, rng)
 
 

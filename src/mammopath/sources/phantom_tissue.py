@@ -42,10 +42,10 @@ class Pattern:
 
 
 PATTERNS = (
-    Pattern(16.0, 5.8, 0.08, 0.90, ducts=2, hollow=True),
-    Pattern(24.0, 6.2, 0.10, 0.90, ducts=3, hollow=True),
-    Pattern(20.0, 7.0, 0.20, 0.95, ducts=3),
-    Pattern(7.0, 8.0, 0.30, 0.95, ducts=0),
+    Pattern(13.0, 5.8, 0.08, 0.80, ducts=2, hollow=True),
+    Pattern(19.0, 6.2, 0.10, 0.84, ducts=3, hollow=True),
+    Pattern(20.0, 7.1, 0.20, 0.98, ducts=3),
+    Pattern(9.0, 8.3, 0.30, 1.04, ducts=0),
 )
 """Normal, benign, in situ, invasive."""
 
@@ -74,7 +74,7 @@ def paint_field(case: Case, number: int, style: TissueStyle) -> Tissue:
         nuclei = [n for n in nuclei if np.hypot(n[0].x - nest.x, n[0].y - nest.y) > nest.radius]
         nuclei += _scattered(pattern, nest, case, rng)
     side = round(FIELD_UM / style.um)
-    blue = _haematoxylin(nuclei, side, style.um, rng)
+    blue = _haematoxylin(nuclei, side, style.um, rng) * rng.uniform(0.75, 1.25)
     pink = _eosin(nests, case, side, style.um, rng)
     rgb = _scan(blue, pink * (1 - 0.6 * np.clip(blue, 0, 1)), style, rng, marked=case.marked)
     return Tissue(rgb, lesion.outline(style.um) if case.severity else ())
