@@ -1,9 +1,10 @@
 """Speed of our ViT-S/14 forward against transformers' Dinov2Model with the same weights; prints JSON.
 
-Run: ``python benchmarks/vit_forward.py [weights.safetensors] [rounds] [batch] [sizes]``. Without a weights file
-both take the same random weights. The competitors take turns in every round and are timed in CPU seconds, so that
-what else the machine does hurts all of them alike; a ratio is that of medians, above 1 where ours is faster.
-``bf16`` runs under autocast, as frozen trunks do in training; ``bf16_weights`` converts the whole model.
+Run: ``python benchmarks/vit_forward.py [weights.safetensors] [rounds] [batch] [sizes]``. Without a weights
+file both take the same random weights. The competitors take turns in every round and are timed in CPU
+seconds, so that what else the machine does hurts all of them alike; a ratio is that of medians, above 1
+where ours is faster. ``bf16`` runs under autocast, as frozen trunks do in training; ``bf16_weights`` converts
+the whole model.
 """
 
 import json
