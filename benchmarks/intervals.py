@@ -1,6 +1,6 @@
 """Speed of the patient bootstrap and of DeLong against a loop over scikit-learn; prints JSON.
 
-Run: ``python benchmarks/statistics.py [cases] [methods] [draws]``. The loop is timed on a few draws and
+Run: ``python benchmarks/intervals.py [cases] [methods] [draws]``. The loop is timed on a few draws and
 scaled up, as all of them would take minutes.
 """
 
