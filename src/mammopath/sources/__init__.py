@@ -8,10 +8,6 @@ SOURCES: dict[str, Source] = {
     "bach": bach.SOURCE,
     "idc": idc.SOURCE,
     "table": table.SOURCE,
-    "phantom": Source(
-        index=phantom.index,
-        about="synthetic patients with known truth, to test software with; never clinical",
-        licence="Apache-2.0",
-    ),
+    "phantom": phantom.SOURCE,
 }
 """Name -> source. ``docs/datasets`` has a card for each."""

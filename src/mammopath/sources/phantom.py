@@ -132,6 +132,6 @@ def _findings(image: dict[str, Any]) -> tuple[Finding, ...]:
 
 SOURCE = Source(
     index=index,
-    about="synthetic phantom with known truth, both modalities of the same patients; not clinical",
+    about="synthetic patients with known truth, to test software with; never clinical",
     licence="Apache-2.0",
 )
