@@ -259,3 +259,21 @@ def test_a_half_filled_cache_is_filled_up_and_a_full_one_left_alone(
     assert sorted(tmp_path.rglob("*.safetensors")) == files
     assert {p: p.stat().st_mtime_ns for p in kept} == kept
     assert second.keys == first.keys
+
+
+def test_permuted_labels_leave_nothing_to_find(phantom: Path, tmp_path: Path) -> None:
+    """Whatever reaches the classifier by another way than the image would show here."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    from mammopath.evaluate import result_lines
+
+    settings = study(phantom, train=SMALL["train"] | {"steps": 20, "batch": 4, "validate_every": 10})
+    bench = prepare_bench(settings, cache=tmp_path / "cache")
+    patients = sorted({r.patient for r in bench.records})
+    drawn = dict(zip(patients, np.random.default_rng(1).permutation(len(patients)) % 2, strict=True))
+    records = [replace(r, malignant=float(drawn[r.patient])) for r in bench.records]
+    outcome = run(replace(bench, records=records), settings, held_out="site_a", folder=tmp_path / "run")
+    for line in result_lines(outcome.table, {}, unit="image", draws=500, seed=0):
+        assert line["auc_low"] <= 0.5 <= line["auc_high"]
