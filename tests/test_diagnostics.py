@@ -13,13 +13,14 @@ import torch.nn.functional as F
 from mammopath.bench import prepare_bench
 from mammopath.cohort.loader import label_table, training_sites
 from mammopath.config import parse
-from mammopath.diagnostics import FILE, headlines, people, write_diagnostics
+from mammopath.diagnostics import FILE, headlines, retrievals, write_diagnostics
 from mammopath.experiment import run
 from mammopath.localisation import PEAKS, View, localise, marked, peaks, views
 from mammopath.model.weights import build_network
 from mammopath.objectives.align import Side
 from mammopath.objectives.retrieval import chance_precision
 from mammopath.representation import FOLDS, Cohort, deal, joined, matches, probed, site_from_label, site_probe
+from mammopath.seen import Seen, people
 from mammopath.settings import LodoSettings
 from mammopath.sources.phantom import generate
 from mammopath.sources.phantom_cohort import PhantomSettings
@@ -164,6 +165,18 @@ def test_a_collapsed_space_is_at_chance_whatever_the_order_of_the_patients() -> 
     assert found.mean_precision == pytest.approx(found.chance_precision, abs=0.05)
 
 
+def test_validation_stands_in_for_the_modality_that_a_site_does_not_have() -> None:
+    tested = Seen(people={"mammogram": [side(8, seed=0, pairs=False), side(6, seed=1, pairs=False)]})
+    validated = Seen(people={m: [side(9, seed=2, pairs=False)] for m in ("mammogram", "pathology")})
+    found = retrievals(validated, tested)
+    rows = [(r["modality"], r["query_part"], r["gallery_part"], r["queries"]) for r in found["retrieval"]]
+    assert rows == [("mammogram", "test", "val", 12), ("pathology", "val", "test", 8)]
+    left = joined(tested.people["mammogram"]).projection.mean(0)
+    right = validated.people["pathology"][0].projection.mean(0)
+    assert found["modality_gap"] == pytest.approx(float((left - right).norm()))
+    assert retrievals(Seen(), tested) == {"retrieval": []}
+
+
 def test_a_patient_is_malignant_if_any_image_is() -> None:
     nan = math.nan
     output, batch = maps(
@@ -297,11 +310,11 @@ def test_chance_of_the_pointing_game_is_the_hit_rate_of_random_maps() -> None:
     rng = np.random.default_rng(0)
     lesion = rng.random((8, 6)) < 0.2
     heat = np.where(np.arange(6) < 5, 1.0, np.nan)
-    images = [view(heat * rng.random((8, 6)), lesion, number=i) for i in range(600)]
+    images = [view(heat * rng.random((8, 6)), lesion, number=i) for i in range(300)]
     found = localise(images, "lesion", malignant=True, draws=100)
     assert found is not None
     assert found.pointing_chance == pytest.approx(lesion[:, :5].mean())
-    assert found.pointing.value == pytest.approx(found.pointing_chance, abs=0.05)
+    assert found.pointing.value == pytest.approx(found.pointing_chance, abs=0.06)
     assert found.froc.value == pytest.approx(found.froc_chance, abs=0.05)
 
 

@@ -27,6 +27,7 @@ JOINTS = [
     "evaluate",
     "representation",
     "localisation",
+    "seen",
     "diagnostics",
     "bench",
     "experiment",
@@ -62,7 +63,8 @@ ALLOWED: dict[str, set[str]] = {
     "sections": {"metrics", "study", "figures"},
     "knowledge": {"study", "tables"},
     "report": {"files", "study", "tables", "comparisons", "figures", "sections", "knowledge"},
-    "markdown": {"errors", "files", "tables"},
+    "effects": {"tables"},
+    "markdown": {"errors", "files", "tables", "effects"},
     "doctor": {"model"},
 }
 for number, joint in enumerate(JOINTS):

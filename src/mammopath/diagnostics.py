@@ -2,52 +2,28 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
+from functools import partial
 from itertools import product
 from math import isnan
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Float
 
-from mammopath.cohort.loader import Pick
-from mammopath.cohort.splits import thin
 from mammopath.features import Bank, TokenBank
 from mammopath.files import write_text
-from mammopath.localisation import View, localise, views
+from mammopath.localisation import View, localise
 from mammopath.metrics.intervals import Interval
 from mammopath.model.network import Network, Precision
-from mammopath.objectives.align import Side
 from mammopath.objectives.retrieval import modality_gap
-from mammopath.predict import whole_patients
 from mammopath.representation import Cohort, joined, matches, probed, site_from_label, site_probe
-from mammopath.tensors import Batch, Output
+from mammopath.seen import Seen, look
 from mammopath.types import MODALITIES, Modality, Record
 
 FILE = "diagnostics.json"
 
-MOST = 1000
-"""Images per site that are looked at, whole patients."""
-
 Row = dict[str, Any]
-
-
-@dataclass
-class Seen:
-    """What a network says of the rows of one part of a fold.
-
-    Attributes:
-        rows, embedding: of the images of each modality, a batch each.
-        people: of each modality in the alignment space, a batch each.
-        views: of the completely annotated images.
-    """
-
-    rows: dict[Modality, list[int]] = field(default_factory=dict)
-    embedding: dict[Modality, list[Float[np.ndarray, "b e"]]] = field(default_factory=dict)
-    people: dict[Modality, list[Side]] = field(default_factory=dict)
-    views: list[View] = field(default_factory=list)
 
 
 def write_diagnostics(
@@ -73,17 +49,13 @@ def write_diagnostics(
         lesion_map: the method trains the lesion map.
         precision: of the part above the cut.
     """
-    parts = {
-        name: look(
-            network, bank, records, _thinned(records, rows), lesion_map=lesion_map, precision=precision
-        )
-        for name, rows in (("val", val), ("test", test))
-    }
+    see = partial(look, network, bank, records, lesion_map=lesion_map, precision=precision)
+    validation, tested = see(val), see(test)
     found = {
-        "site_probe": site_probes(network, bank, records, list(parts.values())),
+        "site_probe": site_probes(network, bank, records, (validation, tested)),
         "modality_gap": None,
-        **retrievals(parts["val"], parts["test"]),
-        "localisation": localisations(parts["test"].views),
+        **retrievals(validation, tested),
+        "localisation": localisations(tested.views),
     }
     write_text(folder / FILE, json.dumps(_plain(found), indent=2))
 
@@ -117,38 +89,6 @@ def headlines(folder: Path, *, site: str, modality: str) -> Row:
         "froc_attention": attention.get("froc"),
         "froc_chance": attention.get("froc_chance"),
     }
-
-
-def look(
-    network: Network,
-    bank: Bank,
-    records: Sequence[Record],
-    rows: Sequence[int],
-    *,
-    lesion_map: bool,
-    precision: Precision = "fp32",
-) -> Seen:
-    """Run rows through the network and keep what the diagnostics need."""
-    seen = Seen()
-    network.eval()
-    for modality, group in whole_patients(records, rows, size=64):
-        batch = bank.batch(modality, [Pick(row, 0) for row in group]).to(network.device())
-        lower_bits = torch.autocast(network.device().type, torch.bfloat16, enabled=precision == "bf16")
-        with torch.inference_mode(), lower_bits:
-            output = network(batch)
-        seen.rows.setdefault(modality, []).extend(group)
-        seen.embedding.setdefault(modality, []).append(output.embedding.cpu().numpy())
-        seen.people.setdefault(modality, []).append(people(output, batch))
-        seen.views += views(output, batch, [records[r] for r in group], lesion_map=lesion_map)
-    return seen
-
-
-def people(output: Output, batch: Batch) -> Side:
-    """The patients of a batch: malignant if any of their images is, of unknown label if none is known."""
-    member = output.patients[:, None] == batch.patient
-    worst = torch.where(member, batch.malignant.nan_to_num(nan=-1.0), -1.0).amax(1)
-    pair = torch.where(member, batch.pair, -1).amax(1)
-    return Side(output.projection.cpu(), worst.masked_fill(worst < 0, torch.nan).cpu(), pair.cpu())
 
 
 def site_probes(network: Network, bank: Bank, records: Sequence[Record], parts: Sequence[Seen]) -> list[Row]:
@@ -210,10 +150,6 @@ def _cohort(records: Sequence[Record], rows: Sequence[int]) -> Cohort:
     malignant = np.array([r.malignant for r in chosen], dtype=float)
     sites, patients = (np.array([getattr(r, name) for r in chosen]) for name in ("domain", "patient"))
     return Cohort(sites, patients, malignant)
-
-
-def _thinned(records: Sequence[Record], rows: Sequence[int]) -> list[int]:
-    return [rows[i] for i in thin([records[r] for r in rows], limit=MOST, seed=0)]
 
 
 def _part(modality: Modality, test: Seen) -> str:
