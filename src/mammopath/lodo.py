@@ -185,6 +185,8 @@ def _keep_config(settings: LodoSettings, out: Path) -> None:
     path = out / "config.json"
     before = parse(LodoSettings, json.loads(path.read_text()), where=str(path)) if path.exists() else settings
     old, new = _made_of(before), _made_of(settings)
+    if set(before.adaptation) <= {"none"}:  # nothing was adapted yet, so nothing depends on how
+        old["adapt"] = new["adapt"]
     changed = ", ".join(sorted(key for key in new if new[key] != old[key]))
     if changed:
         raise ConfigError(f"{out} holds a study with other settings ({changed}); name another folder")

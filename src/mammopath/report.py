@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mammopath import RESEARCH_USE_ONLY, __version__
 from mammopath.comparisons import Comparison, MeanInterval, compare, draw_sites, mean_intervals
+from mammopath.effects import effects
 from mammopath.figures import forest_axis, forest_head, forest_row, swatch
 from mammopath.files import write_text
 from mammopath.knowledge import map_rows, probe_rows, retrieval_rows, told
@@ -136,6 +137,9 @@ def _page(
         "subgroups": [
             (site, part, with_limits(part.auc.value, part.auc.low, part.auc.high))
             for site, part in subgroup_rows(study.judged, reference)
+        ],
+        "effects": [
+            (label, list(group)) for label, group in groupby(effects(study.lines), lambda r: r.label)
         ],
         "site_probe": probe_rows(known),
         "retrieval": retrieval_rows(known),

@@ -141,7 +141,7 @@ def markdown_table(rows: Sequence[SiteRow]) -> str:
         )
         for row in rows
     ]
-    return _markdown(head, cells)
+    return markdown_rows(head, cells)
 
 
 def markdown_means(rows: Sequence[MeanRow]) -> str:
@@ -167,7 +167,7 @@ def markdown_means(rows: Sequence[MeanRow]) -> str:
         )
         for row in rows
     ]
-    return _markdown(head, cells)
+    return markdown_rows(head, cells)
 
 
 def csv_text(rows: Sequence[Any], *, stamp: str = "") -> str:
@@ -275,6 +275,7 @@ def _is_nan(value: object) -> bool:
     return isinstance(value, float) and math.isnan(value)
 
 
-def _markdown(head: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+def markdown_rows(head: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
     lines = [head, ["---"] * len(head), *cells]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
