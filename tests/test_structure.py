@@ -62,7 +62,7 @@ ALLOWED: dict[str, set[str]] = {
     "comparisons": {"metrics", "study"},
     "sections": {"metrics", "study", "figures"},
     "knowledge": {"study", "tables"},
-    "report": {"files", "study", "tables", "comparisons", "figures", "sections", "knowledge"},
+    "report": {"effects", "files", "study", "tables", "comparisons", "figures", "sections", "knowledge"},
     "effects": {"tables"},
     "markdown": {"errors", "files", "tables", "effects"},
     "doctor": {"model"},
