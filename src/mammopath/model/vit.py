@@ -158,13 +158,16 @@ class Block(nn.Module):
     ) -> Float[Tensor, "b m d"]:
         """Tokens after the block, with the parts of one modality or with the block's own alone."""
         parts = parts or BlockParts()
+        # Adapters add in place: after a branch is added, x is a tensor of this call that nobody else holds.
         h = (parts.norm1 or self.norm1)(x)
         x = _add(x, self.attn(h, layout.keep, parts.on_qkv), self.ls1)
         if parts.beside_attention is not None:
-            x = x + parts.beside_attention(h, layout)
+            x += parts.beside_attention(h, layout)
         h = (parts.norm2 or self.norm2)(x)
         x = _add(x, self.mlp(h), self.ls2)
-        return x if parts.beside_mlp is None else x + parts.beside_mlp(h, layout)
+        if parts.beside_mlp is not None:
+            x += parts.beside_mlp(h, layout)
+        return x
 
 
 class PatchEmbed(nn.Module):
