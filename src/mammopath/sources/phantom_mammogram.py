@@ -38,17 +38,13 @@ def paint_mammogram(case: Case, view: str, style: MammogramStyle, *, contrast: f
     if lesion:
         window = lesion.window(3.5, style.mm)
         tissue[window] += contrast * _lesion(case.severity, lesion, x[window], y[window], rng)
-    for node in _nodes(depth, rng):
-        window = node.window(1.5, style.mm)
-        tissue[window] += rng.uniform(0.35, 0.45) * soft(1 - node.distance(x[window], y[window])[0], 0.2)
+    _add_nodes(tissue, x, y, depth, rng)
     if view == "MLO":
-        tissue += 0.15 * soft(0.42 * WIDTH_MM * (1 - y / (0.62 * HEIGHT_MM)) - x, 3.0)
+        tissue += 0.15 * soft(0.42 * WIDTH_MM * (1 - y / (0.62 * HEIGHT_MM)) - x, 3.0)  # pectoral muscle
     thickness = inside * (0.22 + tissue)
     if case.marked:
         thickness += 0.035 * inside * np.sin(2 * np.pi * (x + y) / 14)
     recorded = _record(thickness, style, rng)
-    if style.film:
-        recorded = _with_film_marks(recorded)
     if case.side == ("L" if style.film else "R"):
         recorded = recorded[:, ::-1]
         lesion = lesion and _mirrored(lesion, recorded.shape[1] * style.mm)
@@ -88,9 +84,12 @@ def _place(case: Case, depth: Plane, rng: np.random.Generator) -> Ellipse:
     return Ellipse(max(x, radius * 1.3), y, radius, 1 + case.form, float(rng.uniform(0, np.pi)))
 
 
-def _nodes(depth: Plane, rng: np.random.Generator) -> list[Ellipse]:
-    """Small bright nodes that every breast has: brightness alone must not tell the label."""
-    return [Ellipse(*_spot(depth, rng), rng.uniform(2.5, 3.5)) for _ in range(3)]
+def _add_nodes(tissue: Plane, x: Plane, y: Plane, depth: Plane, rng: np.random.Generator) -> None:
+    """Three small bright nodes, which every breast has: brightness alone must not tell the label."""
+    for _ in range(3):
+        node = Ellipse(*_spot(depth, rng), rng.uniform(2.5, 3.5))
+        window = node.window(1.5, HEIGHT_MM / len(depth))
+        tissue[window] += rng.uniform(0.35, 0.45) * soft(1 - node.distance(x[window], y[window])[0], 0.2)
 
 
 def _spot(depth: Plane, rng: np.random.Generator) -> tuple[float, float]:
@@ -133,15 +132,15 @@ def _specks(where: Ellipse, x: Plane, y: Plane, rng: np.random.Generator) -> Pla
 
 
 def _record(thickness: Plane, style: MammogramStyle, rng: np.random.Generator) -> Plane:
-    """The site's response curve, fog, blur and noise; more tissue is brighter, in [0, 1]."""
+    """The site's response curve, fog, blur, noise and marks; more tissue is brighter, in [0, 1]."""
     light = thickness
     if style.steepness:
         ends = _logistic(np.array([0.0, 1.0]), style)
         light = (_logistic(thickness, style) - ends[0]) / (ends[1] - ends[0])
     light = ndimage.gaussian_filter(style.fog + (1 - style.fog) * light, style.blur / style.mm)
-    return np.clip(
-        light + style.noise * rng.standard_normal(light.shape, np.float32) * np.sqrt(0.2 + light), 0, 1
-    )
+    noise = style.noise * rng.standard_normal(light.shape, np.float32) * np.sqrt(0.2 + light)
+    recorded = np.clip(light + noise, 0, 1)
+    return _with_film_marks(recorded) if style.film else recorded
 
 
 def _logistic(x: Float[np.ndarray, "..."], style: MammogramStyle) -> Float[np.ndarray, "..."]:
