@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from mammopath.effects import HURT, effects, markdown_effects
 from mammopath.errors import DataError
-from mammopath.markdown import ADAPTATION, END, RESULTS, put_tables
+from mammopath.report.effects import HURT, effects, markdown_effects
+from mammopath.report.markdown import ADAPTATION, END, RESULTS, put_tables
 
 
 def line(

@@ -16,14 +16,14 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from mammopath import RESEARCH_USE_ONLY
-from mammopath.comparisons import compare, draw_sites, mean_intervals
 from mammopath.errors import DataError
-from mammopath.figures import Axis, Series, fitted_axis, forest_axis, forest_row, panel
 from mammopath.metrics.auc import auc_by_group, auc_interval
 from mammopath.metrics.transfer import transfer
-from mammopath.report import write_report
-from mammopath.study import read_study
-from mammopath.tables import summarise, with_limits
+from mammopath.report.comparisons import compare, draw_sites, mean_intervals
+from mammopath.report.figures import Axis, Series, fitted_axis, forest_axis, forest_row, panel
+from mammopath.report.page import write_report
+from mammopath.report.study import read_study
+from mammopath.report.tables import summarise, with_limits
 from study_folder import SITES, make_study
 
 
@@ -256,7 +256,7 @@ def test_no_results_is_an_error_that_says_what_to_do(tmp_path):
 
 
 def test_the_report_loads_no_torch():
-    code = "import sys, mammopath.report; print('torch' in sys.modules)"
+    code = "import sys, mammopath.report.page; print('torch' in sys.modules)"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         == "False\n"

@@ -56,15 +56,7 @@ ALLOWED: dict[str, set[str]] = {
     "model": GROUND | {"objectives"},
     "runs": GROUND | {"objectives", "model"},
     "adaptation": GROUND | {"model", "objectives", "prepare"},
-    "figures": set(),
-    "tables": set(),
-    "study": {"errors", "files", "metrics", "evaluate", "tables"},
-    "comparisons": {"metrics", "study"},
-    "sections": {"metrics", "study", "figures"},
-    "knowledge": {"study", "tables"},
-    "report": {"effects", "files", "study", "tables", "comparisons", "figures", "sections", "knowledge"},
-    "effects": {"tables"},
-    "markdown": {"errors", "files", "tables", "effects"},
+    "report": {"errors", "files", "metrics", "evaluate"},
     "doctor": {"model"},
 }
 for number, joint in enumerate(JOINTS):

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from mammopath.tables import (
+from mammopath.report.tables import (
     csv_text,
     markdown_means,
     markdown_table,

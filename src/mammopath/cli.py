@@ -197,8 +197,8 @@ def report(
     ] = None,
 ) -> None:
     """Write report.html and tables from the results of a study."""
-    from mammopath.markdown import put_tables
-    from mammopath.report import write_report
+    from mammopath.report.markdown import put_tables
+    from mammopath.report.page import write_report
 
     typer.echo(f"report: {write_report(folder)}")
     if markdown:
@@ -308,7 +308,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 def _lodo_and_report(settings: Any, out: Path, *, strict: bool = False) -> None:
     from mammopath.lodo import lodo as run_lodo
     from mammopath.progress import track
-    from mammopath.report import write_report
+    from mammopath.report.page import write_report
 
     run_lodo(settings, out, strict=strict, track=track)
     typer.echo(f"report: {write_report(out)}")

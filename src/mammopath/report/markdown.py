@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from mammopath.effects import effects, markdown_effects
 from mammopath.errors import DataError
 from mammopath.files import read_lines, write_text
-from mammopath.tables import markdown_means, markdown_table, means, summarise
+from mammopath.report.effects import effects, markdown_effects
+from mammopath.report.tables import markdown_means, markdown_table, means, summarise
 
 RESULTS = "<!-- results, made by: mammopath report --markdown -->"
 ADAPTATION = "<!-- adaptation, made by: mammopath report --markdown -->"

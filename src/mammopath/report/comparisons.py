@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from mammopath.metrics.intervals import Bootstrap, Statistic, bootstrap, holm
 from mammopath.metrics.ranking import auc_statistic
-from mammopath.study import Cases, Judged
+from mammopath.report.study import Cases, Judged
 
 BUDGET = 4e9
 """Weights that one site's bootstrap may compute; large sites get fewer draws, never under 200."""

@@ -16,7 +16,7 @@ from mammopath.errors import DataError
 from mammopath.evaluate import Unit, by_unit
 from mammopath.files import read_lines
 from mammopath.metrics.ranking import auc
-from mammopath.tables import Line, method_label
+from mammopath.report.tables import Line, method_label
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from mammopath.figures import Series, fitted_axis, panel, share_axis
 from mammopath.metrics.auc import Subgroup, auc_by_group
 from mammopath.metrics.calibration import reliability
 from mammopath.metrics.ranking import roc_curve
 from mammopath.metrics.transfer import Transfer, transfer
-from mammopath.study import Judged, Study, read_examples, read_log
+from mammopath.report.figures import Series, fitted_axis, panel, share_axis
+from mammopath.report.study import Judged, Study, read_examples, read_log
 
 MOST_LINES = 8
 """Methods in one panel; more cannot be told apart."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from mammopath.tables import Line, markdown_rows, number, signed
+from mammopath.report.tables import Line, markdown_rows, number, signed
 
 HURT = 0.005
 """A fall of the AUC by more than half a point counts as hurt."""

@@ -1,13 +1,13 @@
 """Rows of a report on what the networks know beside the label: site, partner, lesion; means over seeds."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from mammopath.study import Study, read_diagnostics
-from mammopath.tables import Line, method_label
+from mammopath.report.study import Study, read_diagnostics
+from mammopath.report.tables import Line, method_label
 
 Found = Mapping[str, Any]
 """One row of a run's diagnostics."""
@@ -108,18 +108,16 @@ def told(study: Study) -> Told:
 
 def probe_rows(runs: Told) -> list[ProbeRow]:
     """One row per held-out site and method."""
-    names = ("before", "before_low", "before_high", "after", "after_low", "after_high")
-    return [
-        ProbeRow(
-            *place,
-            images=int(rows[-1]["images"]),
-            sites=", ".join(rows[-1]["sites"]),
-            from_label=_mean(rows, "from_label"),
-            chance=_mean(rows, "chance"),
-            **{name: _mean(rows, name) for name in names},
-        )
-        for place, rows in _grouped(runs, "site_probe", ()).items()
+    names = [
+        *("before", "before_low", "before_high", "after", "after_low", "after_high"),
+        *("from_label", "chance"),
     ]
+    found = []
+    for place, rows in _grouped(runs, "site_probe", ()):
+        values = place | {name: _mean(rows, name) for name in names}
+        values |= {"images": int(rows[-1]["images"]), "sites": ", ".join(rows[-1]["sites"])}
+        found.append(ProbeRow(**values))
+    return found
 
 
 def retrieval_rows(runs: Told) -> list[RetrievalRow]:
@@ -127,32 +125,32 @@ def retrieval_rows(runs: Told) -> list[RetrievalRow]:
     gaps = [
         (line, {"retrieval": [r | {"gap": d["modality_gap"]} for r in d["retrieval"]]}) for line, d in runs
     ]
-    return [
-        RetrievalRow(
-            *place,
-            queries=int(rows[-1]["queries"]),
-            precision=_mean(rows, "mean_precision"),
-            precision_chance=_mean(rows, "chance_precision"),
-            gap=_mean(rows, "gap"),
-            **{f"recall_{k}": _mean([r["recall"] for r in rows], k) for k in DEPTHS},
-            **{f"recall_{k}_chance": _mean([r["chance_recall"] for r in rows], k) for k in DEPTHS},
-        )
-        for place, rows in _grouped(gaps, "retrieval", ("link",)).items()
-    ]
+    found = []
+    for place, rows in _grouped(gaps, "retrieval", ("link",)):
+        values = place | {"queries": int(rows[-1]["queries"]), "gap": _mean(rows, "gap")}
+        values |= {"precision": _mean(rows, "mean_precision")}
+        values |= {"precision_chance": _mean(rows, "chance_precision")}
+        values |= {f"recall_{k}": _mean([r["recall"] for r in rows], k) for k in DEPTHS}
+        values |= {f"recall_{k}_chance": _mean([r["chance_recall"] for r in rows], k) for k in DEPTHS}
+        found.append(RetrievalRow(**values))
+    return found
 
 
 def map_rows(runs: Told) -> list[MapRow]:
     """One row per held-out site, method, map and kind of lesion."""
     counts = ("images", "with_lesion", "lesions")
-    names = ("pointing", "pointing_low", "pointing_high", "pointing_chance")
-    names += ("froc", "froc_low", "froc_high", "froc_chance")
-    return [
-        MapRow(*place, *(int(rows[-1][n]) for n in counts), *(_mean(rows, n) for n in names))
-        for place, rows in _grouped(runs, "localisation", ("map", "target")).items()
-    ]
+    names = (
+        *("pointing", "pointing_low", "pointing_high", "pointing_chance"),
+        *("froc", "froc_low", "froc_high", "froc_chance"),
+    )
+    found = []
+    for place, rows in _grouped(runs, "localisation", ("map", "target")):
+        values = place | {n: int(rows[-1][n]) for n in counts} | {n: _mean(rows, n) for n in names}
+        found.append(MapRow(**values))
+    return found
 
 
-def _grouped(runs: Told, table: str, keys: tuple[str, ...]) -> dict[tuple[str, ...], list[Found]]:
+def _grouped(runs: Told, table: str, keys: tuple[str, ...]) -> Iterator[tuple[dict[str, Any], list[Found]]]:
     """Rows of one table by modality, held-out site, method and ``keys``: one for each seed."""
     groups: dict[tuple[str, ...], list[Found]] = {}
     for line, diagnostics in runs:
@@ -161,7 +159,8 @@ def _grouped(runs: Told, table: str, keys: tuple[str, ...]) -> dict[tuple[str, .
             if row["modality"] == line["modality"] and row.get("site", line["site"]) == line["site"]:
                 place = (line["modality"], line["site"], label, *(row[k] for k in keys))
                 groups.setdefault(place, []).append(row)
-    return groups
+    for place, rows in groups.items():
+        yield dict(zip(("modality", "site", "label", *keys), place, strict=True)), rows
 
 
 def _mean(rows: Sequence[Found], name: str) -> float:

@@ -16,12 +16,12 @@ from markupsafe import Markup, escape
 from PIL import Image, UnidentifiedImageError
 
 from mammopath import RESEARCH_USE_ONLY, __version__
-from mammopath.comparisons import Comparison, MeanInterval, compare, draw_sites, mean_intervals
-from mammopath.effects import effects
-from mammopath.figures import forest_axis, forest_head, forest_row, swatch
 from mammopath.files import write_text
-from mammopath.knowledge import map_rows, probe_rows, retrieval_rows, told
-from mammopath.sections import (
+from mammopath.report.comparisons import Comparison, MeanInterval, compare, draw_sites, mean_intervals
+from mammopath.report.effects import effects
+from mammopath.report.figures import forest_axis, forest_head, forest_row, swatch
+from mammopath.report.knowledge import map_rows, probe_rows, retrieval_rows, told
+from mammopath.report.sections import (
     MOST_LINES,
     CalibrationRow,
     calibration_rows,
@@ -34,8 +34,8 @@ from mammopath.sections import (
     training_figures,
     versions,
 )
-from mammopath.study import Study, read_study
-from mammopath.tables import MeanRow, SiteRow, csv_text, means, number, signed, summarise, with_limits
+from mammopath.report.study import Study, read_study
+from mammopath.report.tables import MeanRow, SiteRow, csv_text, means, number, signed, summarise, with_limits
 
 PICTURE = 320
 """Longest side of an embedded picture in pixels, so that a report stays small."""
@@ -88,9 +88,9 @@ def _render(page: Mapping[str, Any]) -> str:
         "limits": with_limits,
         "groupby_site": _by_site,
     }
-    source = files("mammopath")
-    style = Markup(source.joinpath("report.css").read_text())  # noqa: S704 - a file of ours
-    return environment.from_string(source.joinpath("report.html").read_text()).render(page, style=style)
+    source = files("mammopath.report")
+    style = Markup(source.joinpath("page.css").read_text())  # noqa: S704 - a file of ours
+    return environment.from_string(source.joinpath("page.html").read_text()).render(page, style=style)
 
 
 def _by_site(rows: Sequence[Any]) -> list[tuple[str, list[Any]]]:
@@ -174,11 +174,10 @@ def _reference(rows: Sequence[SiteRow]) -> str:
 
 def _cards(study: Study, rows: Sequence[SiteRow]) -> list[tuple[str, str]]:
     sites = study.data.get("sites", [])
-    held_out = dict.fromkeys((r.modality, r.site) for r in rows)
     patients = [s.get("patients") for s in sites]
     known = [p for p in patients if p is not None]
     return [
-        ("sites", str(len(held_out))),
+        ("sites", str(len({r.site for r in rows}))),
         ("images", f"{sum(s['images'] for s in sites):,}" if sites else "–"),
         ("patients", f"{sum(known):,}" + ("" if len(known) == len(patients) else "+") if known else "–"),
         ("methods", str(len({r.label for r in rows}))),
