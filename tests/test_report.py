@@ -181,7 +181,9 @@ def test_diagnostics_are_means_over_seeds_of_what_the_runs_say_of_the_held_out_m
     assert float(row["recall_5"]) == pytest.approx(np.mean([r["recall"]["5"] for r in right]))
     assert float(row["recall_5_chance"]) == pytest.approx(0.58)
     maps = [
-        r for r in table("localisation") if (r["site"], r["label"], r["target"]) == ("cbis", "erm", "any")
+        r
+        for r in table("localisation")
+        if (r["site"], r["label"], r["target"]) == ("cbis", "erm", "malignant")
     ]
     assert [r["map"] for r in maps] == ["lesion", "attention"]
     limits = [maps[0][k] for k in ("pointing", "pointing_low", "pointing_high")]
