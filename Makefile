@@ -23,7 +23,7 @@ demo: $(STAMP)  ## the main job on a synthetic cohort: index, check, leave-one-d
 	$(BIN)/mammopath demo --out runs/demo
 
 test: $(STAMP)  ## all tests; those that need absent data say so
-	$(BIN)/python -m pytest -n 2 -q -r s
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q -r s
 
 lint: $(STAMP)
 	$(BIN)/ruff check src tests benchmarks

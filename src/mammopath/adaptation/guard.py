@@ -131,21 +131,25 @@ def measure(evidence: Evidence, probe: Probe | None, *, prevalence: float) -> di
     return found if probe is None else found | {"flips": 1 - _same_call(probe.adapted, probe.source)}
 
 
+RAREST = 0.1
+"""Share of malignant cases that the bound on the AUC still holds for."""
+
+
 def auc_loss(adapted: Float[Tensor, " n"], source: Float[Tensor, " n"], *, prevalence: float) -> float:
     """Largest AUC that the change of order can cost: a bound, not an estimate.
 
     If a share s of all pairs of cases changes its order and a share p of cases is malignant, AUC falls by
     at most s / (2 p (1 - p)), reached when each such pair is one malignant and one benign case. For p, the
-    more adverse of ``prevalence`` and of the source's mean probability is taken. Pairs of two adapted
-    scores and of an adapted with a source score both matter, for a stream may hold both; the worse
-    counts. A tie counts half.
+    most adverse of ``prevalence``, of the source's mean probability and of ``RAREST`` is taken: a new site
+    may have fewer malignant cases than any training site. Pairs of two adapted scores and of an adapted
+    with a source score both matter, for a stream may hold both; the worse counts. A tie counts half.
     """
     n = len(source)
     if n < 2:
         return 0.0
     before = _order(source, source)
     among, across = _changed(_order(adapted, adapted), before), _changed(_order(adapted, source), before)
-    shares = (prevalence, source.sigmoid().mean().item())
+    shares = (prevalence, source.sigmoid().mean().item(), RAREST)
     mixed = min(p * (1 - p) for p in (min(max(p, 0.05), 0.95) for p in shares))
     return min(1.0, max(among, across) / (n * (n - 1)) / (2 * mixed))
 
