@@ -1,6 +1,6 @@
 """Cost of a training step of each ingredient, relative to plain ERM. Prints JSON.
 
-    python benchmarks/ingredients.py [--rounds 15] [--steps 4] [--batch 16] [--tokens 128]
+    python benchmarks/ingredients.py [--rounds 9] [--steps 2] [--batch 16] [--tokens 128] [--methods ...]
 
 Random tokens in place of cached ones, two sites of two modalities, one block of a ViT-S above the cut. In
 every round each method takes a few steps, in a new order; ``relative`` is the median over rounds of its time
@@ -50,8 +50,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--encoder", default="vit_small_patch14_dinov2")
