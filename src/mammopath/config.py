@@ -14,11 +14,16 @@ import yaml
 from pydantic import ValidationError
 
 from mammopath.errors import ConfigError
-from mammopath.settings import LodoSettings, RunSettings, Settings
+from mammopath.settings import BagSettings, LodoSettings, RunSettings, Settings, SlideSettings
 
 Model = TypeVar("Model", bound=Settings)
 
-COMMANDS: dict[str, type[Settings]] = {"train": RunSettings, "lodo": LodoSettings}
+COMMANDS: dict[str, type[Settings]] = {
+    "train": RunSettings,
+    "lodo": LodoSettings,
+    "slides": SlideSettings,
+    "slides-stages": BagSettings,
+}
 """Settings model per command that takes a configuration."""
 
 

@@ -27,13 +27,13 @@ def in_processes(work: Callable[[Task], Result], tasks: Sequence[Task], *, worke
         yield from map(work, tasks)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
-        try:
-            for future in as_completed([pool.submit(work, task) for task in tasks]):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+    try:
+        for future in as_completed([pool.submit(work, task) for task in tasks]):
+            yield future.result()
+    finally:
+        # Not a ``with`` block: its end would take the cancelling back, and an error wait for every task.
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 @contextmanager

@@ -17,6 +17,9 @@ class Settings(BaseModel):
 # ---------------------------------------------------------------- data
 
 
+Unit = Literal["finding", "image", "slide", "breast", "patient"]
+
+
 class SourceSettings(Settings):
     """One data set on disk."""
 
@@ -37,8 +40,10 @@ class DataSettings(Settings):
     """Manifests written by ``mammopath index``."""
     sources: tuple[SourceSettings, ...] = ()
     """Data sets to index on the way, in place of manifests."""
-    unit: Literal["image", "breast", "patient"] = "image"
-    """Unit of evaluation."""
+    unit: Unit = "image"
+    """Unit of evaluation: one record (finding, image, slide), or what several make (breast, patient)."""
+    units: dict[str, Unit] = {}
+    """Units of single sites, by name or pattern (``camelyon17_*``), where they have one of their own."""
     validation: float = Field(0.2, gt=0, lt=0.5)
     """Share of each training site's patients that selects the model (``source_val``)."""
     test_share: float = Field(0.3, gt=0, lt=0.9)
@@ -59,6 +64,8 @@ class MammogramSettings(Settings):
     """Columns of the prepared image; a multiple of the patch size."""
     crop: bool = True
     """Crop to the breast; survives film labels, borders and tape."""
+    background: bool = False
+    """Keep the film beside the breast, as without ``crop``; otherwise it becomes padding, without tokens."""
     low: float = Field(0.005, ge=0, lt=0.5)
     """Quantile of breast intensities that becomes 0."""
     high: float = Field(0.998, gt=0.5, le=1)
@@ -113,6 +120,8 @@ class PrepareSettings(Settings):
 
 # ---------------------------------------------------------------- model
 
+ImageScore = Literal["pooled", "top_tokens"]
+
 AdapterKind = Literal["none", "adaptformer", "lora", "convpass"]
 
 
@@ -148,6 +157,13 @@ class ModelSettings(Settings):
     """Dropout in front of the heads."""
     align_width: int = 256
     """Width of the alignment space."""
+    image_score: ImageScore = "pooled"
+    """What an image's malignancy is read from: its pooled tokens, or the highest tokens of the lesion map."""
+    top_share: float = Field(0.02, gt=0, le=1)
+    """Share of an image's tokens that ``image_score: top_tokens`` averages (at least one)."""
+    tile: dict[Modality, int] = {}
+    """Side in prepared pixels of overlapping tiles that go through the trunk below the cut one by one, for
+    images larger than the trunk is used to; none sends images whole. A multiple of a token's side."""
     fusion: bool = False
     """Cross-attention of mammogram tokens over the same patient's pathology tokens, with heads of its own."""
 
@@ -188,8 +204,9 @@ class TrainSettings(Settings):
     """Decay of the exponential moving average."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the trained part."""
-    trunk_precision: Literal["fp32", "bf16"] = "bf16"
-    """Arithmetic of the frozen part below the cut; its activations are kept in half precision either way."""
+    trunk_precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the frozen part below the cut; activations are kept in half precision either way. bf16
+    pays on processors that have it (AVX-512, AMX, GPUs: see `mammopath doctor`) and is slow on all others."""
 
 
 # ---------------------------------------------------------------- adapt
@@ -200,8 +217,9 @@ class GuardSettings(Settings):
 
     on: bool = True
     """Off accepts everything that is finite; for experiments that show what the guard prevents."""
-    min_cases: int = Field(16, ge=2)
-    """Fewer cases than this cannot be judged: the source predicts."""
+    min_cases: int = Field(48, ge=2)
+    """Fewer cases than this cannot be judged: the source predicts. One pair out of order among fewer is more
+    than half a point of AUC where one case in ten is malignant."""
     agreement: float = Field(0.9, ge=0, le=1)
     """Least share of cases called as by the augmentation-averaged source, unless the source agrees less."""
     prevalence: float = Field(0.05, ge=0, le=1)
@@ -278,8 +296,75 @@ class RunSettings(Settings):
     """Folder of cached activations; none keeps them beside the output."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
+    for_prediction: bool = True
+    """Also keep in a run what predictions of new patients need: how far to trust it, reference cases,
+    examples. A table of many methods does without."""
     threads: int = Field(1, ge=1)
     """CPU threads of one run. Part of the numbers: sums are rounded in another order with more."""
+
+
+class PatchSettings(Settings):
+    """Patches of whole slides, and their features."""
+
+    side: int = Field(224, ge=1)
+    """Side of a patch in pixels; a multiple of the trunk's patch size."""
+    um: float = Field(0.5, gt=0)
+    """Micrometres per pixel of a patch; 0.5 is 20x by custom."""
+    overlap: float = Field(0.0, ge=0, lt=1)
+    """Share of a side that neighbours have in common."""
+    tissue: float = Field(0.25, ge=0, le=1)
+    """Least share of a patch that must be tissue."""
+    mask_um: float = Field(8.0, gt=0)
+    """Micrometres per pixel at which tissue is looked for."""
+    stain: Literal["none", "macenko", "reinhard"] = "none"
+    """Stain normalisation, fitted to the tissue of each slide at low power and applied to its patches."""
+    read: Literal["mean", "cls"] = "mean"
+    """What of a patch is kept: the mean of its tokens, or the CLS token."""
+    batch: int = Field(64, ge=1)
+    """Patches in memory at a time."""
+
+
+class TrunkSettings(Settings):
+    """The frozen trunk that patches of slides go through."""
+
+    encoder: str = "vit_tiny_demo"
+    """A key of the table of encoders (``mammopath weights list``)."""
+    weights: Path | None = None
+    """Pretrained weights (safetensors); none leaves the trunk as it was drawn, for trials."""
+    block: int = Field(4, ge=1)
+    """Block after which patches are read, counted from 1; below the top is often better."""
+
+
+class SlideSettings(Settings):
+    """``mammopath slides``: from whole slides to files of patch features."""
+
+    patches: PatchSettings = PatchSettings()
+    trunk: TrunkSettings = TrunkSettings()
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the trunk."""
+    threads: int = Field(1, ge=1)
+    """CPU threads of one worker."""
+    workers: int = Field(1, ge=1)
+    """Processes; each takes the next slide that no other has."""
+
+
+class BagSettings(SlideSettings):
+    """``mammopath slides stages``: from slides to stages, every centre left out in turn."""
+
+    train: TrainSettings = TrainSettings()
+    """The training loop; ``batch`` counts slides of each centre."""
+    tasks: dict[str, float] = {"boxes": 1.0, "lesion": 0.3}
+    """Weights of tasks: the map learns from outlines where there are some, and from labels."""
+    bag: int = Field(256, ge=1)
+    """Patches of a slide in a step, drawn anew each time; all of them are read when a slide is judged."""
+    image_score: ImageScore = "pooled"
+    """What a slide's malignancy is read from."""
+    validation: float = Field(0.25, gt=0, lt=0.5)
+    """Share of each training centre's patients that chooses the step."""
+    join_um: float = Field(75.0, ge=0)
+    """Lesions nearer to one another than this are measured as one."""
+    seed: int = 0
+    """Of splits, draws and initialisation."""
 
 
 class LodoSettings(RunSettings):
@@ -288,7 +373,8 @@ class LodoSettings(RunSettings):
     held_out: tuple[str, ...] = ()
     """Sites to leave out, one at a time; none means every site."""
     methods: tuple[str, ...] = ("erm",)
-    """Rows of the table: keys of the table of methods, or ``logreg`` (frozen trunk + logistic regression)."""
+    """Rows of the table: keys of the table of methods, ``logreg`` (frozen trunk + logistic regression) or
+    ``cnn`` (a small convolutional network from scratch)."""
     adaptation: tuple[str, ...] = ("none",)
     """Test-time adaptations, a row each; ``none`` is always made."""
     adapt: AdaptSettings = AdaptSettings()

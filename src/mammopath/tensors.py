@@ -38,6 +38,7 @@ class Batch:
 
     Attributes:
         malignant: 1, 0 or NaN. severity: 0..3 or NaN.
+        ordinal: level of the modality's further ordinal target (``ORDINALS``), or NaN.
         domain: index of the site, in the order of the training domains of this modality.
         patient: index of the patient: the bag an image belongs to.
         pair: index of the pairing key, equal across modalities for the same patient; -1 for none.
@@ -59,6 +60,7 @@ class Batch:
     samples: tuple[Sample, ...] = ()
     prefix: int = 1
     grid: Int[Tensor, "b 2"] | None = None
+    ordinal: Float[Tensor, " b"] | None = None
 
     def __post_init__(self) -> None:
         if (self.tokens is None) == (not self.samples):
@@ -93,6 +95,7 @@ class Output:
         projection: each patient in the alignment space, L2-normalised.
         tokens: read-out patch tokens, which fusion links to the other modality; large, so drop them
             (``replace(output, tokens=None)``) before keeping many outputs.
+        ordinal: CORN logits of each patient's further ordinal target (``ORDINALS``).
     """
 
     modality: Modality
@@ -106,6 +109,7 @@ class Output:
     patient_logit: Float[Tensor, " p"]
     projection: Float[Tensor, "p a"]
     tokens: Float[Tensor, "b n d"] | None = None
+    ordinal: Float[Tensor, "p levels"] | None = None
 
 
 @dataclass(frozen=True)

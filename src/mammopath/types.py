@@ -15,6 +15,35 @@ Pairing = Literal["same_patient", "same_label", "none"]
 SEVERITIES = ("normal", "benign", "in situ", "invasive")
 """Ordinal severity categories 0..3. Not the Nottingham grade."""
 
+
+@dataclass(frozen=True, slots=True)
+class Ordinal:
+    """A further ordinal target of one modality, read from an attribute of its records.
+
+    Attributes:
+        attribute: of ``Record.attributes``.
+        levels: its values from least to worst; any other value is unknown.
+    """
+
+    attribute: str
+    levels: tuple[str, ...]
+
+    def level(self, attributes: Mapping[str, str]) -> float:
+        """Place among the levels, from 0; NaN where unknown."""
+        value = attributes.get(self.attribute, "")
+        return float(self.levels.index(value)) if value in self.levels else UNKNOWN
+
+
+ORDINALS: Mapping[Modality, Ordinal] = {
+    "mammogram": Ordinal("birads", ("1", "2", "3", "4", "5")),
+    "pathology": Ordinal("pn", ("pN0", "pN0(i+)", "pN1mi", "pN1", "pN2")),
+}
+"""BI-RADS assessment (0 is incomplete and 6 known beforehand, so neither is a level), and the pN stage of
+CAMELYON17. Both are a patient's: of several images the worst counts."""
+
+NODE_CLASSES = ("negative", "itc", "micro", "macro")
+"""What a lymph node holds, from least to worst: nothing, isolated tumour cells, micro-, macrometastasis."""
+
 SpacingSource = Literal["header", "published", "nominal", "override", "unknown"]
 """Where a spacing comes from; ``nominal`` is an assumption that the data set's card explains."""
 
@@ -53,6 +82,7 @@ class Finding:
         radius: of a circle, in level-0 pixels; 0 otherwise.
         malignant: 1, 0 or NaN (unknown).
         name: what the source calls it (mass, calcification, metastasis, ...).
+        holes: outlines of what is cut out of a polygon.
     """
 
     kind: Literal["box", "polygon", "circle", "point"]
@@ -60,6 +90,7 @@ class Finding:
     radius: float = 0.0
     malignant: float = UNKNOWN
     name: str = ""
+    holes: tuple[tuple[tuple[float, float], ...], ...] = ()
 
     def box(self) -> tuple[float, float, float, float]:
         """Bounding box (left, top, right, bottom) in level-0 pixels."""
