@@ -187,13 +187,18 @@ def test_the_first_table_wins_over_windows(tmp_path):
     assert np.allclose(read_dicom(tmp_path / "a.dcm").pixels, apply_voi(pixels, data), atol=0.01)
 
 
-@pytest.mark.parametrize("window", [("nan", "100"), ("100", "0"), ("100", "-5"), ("1e400", "100")])
+SENSELESS = [("nan", "100"), ("100", "0"), ("100", "-5"), ("1e400", "100"), ("9000", "100"), ("2000", "1e9")]
+
+
+@pytest.mark.parametrize("window", SENSELESS)
 @pytest.mark.filterwarnings("ignore")
-def test_senseless_windows_are_taken_as_absent(tmp_path, window):
+def test_senseless_windows_are_taken_as_absent_and_told(tmp_path, window):
     pixels = _film()
     tags = dict(zip(("WindowCenter", "WindowWidth"), window, strict=True))
     _write(tmp_path / "a.dcm", pixels, PresentationIntentType="FOR PRESENTATION", **tags)
-    assert np.array_equal(read_dicom(tmp_path / "a.dcm").pixels, pixels)
+    image = read_dicom(tmp_path / "a.dcm")
+    assert np.array_equal(image.pixels, pixels)
+    assert image.header.warnings == ("window",)
 
 
 def test_tones_at_their_ends():
@@ -240,6 +245,10 @@ BAD = {
     "colour": ({"PhotometricInterpretation": "RGB"}, "unsupported", "RGB"),
     "deep": ({"BitsAllocated": 32}, "unsupported", "32 bits"),
     "bits": ({"BitsStored": 17}, "pixels", "17 bits"),
+    "high bit": ({"HighBit": 10}, "pixels", "bit 10"),
+    "higher bit": ({"HighBit": 16}, "pixels", "bit 16"),
+    "no frames": ({"NumberOfFrames": "0"}, "unsupported", "0 frames"),
+    "a little more": ({"PixelData": b"\0" * (20 * 14 * 2 + 2)}, "pixels", "more pixels than"),
     "tall": ({"Rows": 21}, "truncated", "ends before|needs"),
     "small": ({"Rows": 9}, "pixels", "more pixels than"),
     "flat": ({"Rows": 0}, "pixels", "size of 14 x 0"),
@@ -299,7 +308,9 @@ def test_content_decides_how_an_image_is_read(tmp_path):
     (tmp_path / "b.png").write_bytes(imagecodecs.png_encode(pixels))
     assert np.array_equal(read_image(tmp_path / "odd-name").pixels, pixels)
     assert np.array_equal(read_image(tmp_path / "b.png").pixels, pixels)
-    assert read_header(tmp_path / "odd-name") == Header(20, 14, Spacing(100.0, 100.0), "L")
+    assert read_header(tmp_path / "odd-name") == Header(
+        20, 14, Spacing(100.0, 100.0), "L", decoder=decoder_name(EXPLICIT)
+    )
     assert read_header(tmp_path / "b.png") == read_image(tmp_path / "b.png").header == Header(20, 14)
     assert is_dicom((tmp_path / "odd-name").read_bytes()[:132])
 

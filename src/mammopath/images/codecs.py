@@ -112,7 +112,7 @@ def _native(header: pydicom.Dataset, shape: tuple[int, int], path: Path) -> Stor
             path, f"has {len(header.PixelData):,} bytes of pixels, needs {needed:,}", code="truncated",
             hint="copy it again",
         )  # fmt: skip
-    if len(header.PixelData) >= 2 * needed:
+    if len(header.PixelData) > needed + needed % 2:
         raise ImageReadError(path, "holds more pixels than its header says", code="pixels")
     return np.frombuffer(header.PixelData[:needed], dtype=f"{order}u{bits // 8}").reshape(shape)
 

@@ -26,6 +26,13 @@ _VIEWS = {
 }  # fmt: skip
 """Codes of ViewCodeSequence (PS3.16 CID 4014, SNOMED CT and SRT) that are told apart here."""
 
+_TONES = ("WindowWidth", "WindowCenter", "VOILUTSequence")
+
+_PREAMBLE = 132
+"""Bytes in front of the first element of a DICOM file."""
+
+_SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+
 
 @dataclass(frozen=True)
 class DicomHeader:
@@ -37,6 +44,9 @@ class DicomHeader:
         laterality: ``L``, ``R`` or empty; view: ``CC``, ``MLO``, ... or empty.
         intent: made for presentation or for processing, or not said.
         decoder: what decodes the pixels, with its version.
+        patient: PatientID as it stands there, or empty.
+        warnings: what it says that cannot be true and was passed over: ``window`` (``first_tone``),
+            ``spacing`` (zero, or of no detector).
     """
 
     height: int
@@ -46,6 +56,8 @@ class DicomHeader:
     view: str
     intent: Intent
     decoder: str
+    patient: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,27 +117,36 @@ def _dataset(path: Path, *, pixels: bool) -> pydicom.Dataset:
     try:
         return pydicom.dcmread(path, stop_before_pixels=not pixels)
     except InvalidDicomError:
+        if path.stat().st_size <= _PREAMBLE:
+            raise ImageReadError(path, "ends in its header", code="truncated", hint="copy it again") from None
         raise ImageReadError(path, "is not a DICOM file", code="format", hint="export it again") from None
 
 
 def _header(data: pydicom.Dataset, path: Path) -> DicomHeader:
     _demand(data, path)
-    intent = str(data.get("PresentationIntentType", "")).upper()
+    intent, spacing = str(data.get("PresentationIntentType", "")).upper(), _spacing(data)
+    wrong = {
+        "window": first_tone(data) is None and any(_is_told(data, name) for name in _TONES),
+        "spacing": spacing is None and any(_is_told(data, name) for name in _SPACINGS),
+    }
     return DicomHeader(
         height=int(data.Rows),
         width=int(data.Columns),
-        spacing=_spacing(data),
+        spacing=spacing,
         laterality=_laterality(data),
         view=_view(data),
         intent="presentation" if "PRESENTATION" in intent else "processing" if "PROCESSING" in intent else "",
         decoder=decoder_name(str(data.file_meta.TransferSyntaxUID)),
+        patient=str(data.get("PatientID") or "").strip(),
+        warnings=tuple(name for name, so in wrong.items() if so),
     )
 
 
 def _demand(data: pydicom.Dataset, path: Path) -> None:
     """Refuse what is not one grey mammogram of sensible size."""
     modality, photometric = str(data.get("Modality", "")), str(data.get("PhotometricInterpretation", ""))
-    frames, samples = int(data.get("NumberOfFrames") or 1), int(data.get("SamplesPerPixel", 1))
+    told = data.get("NumberOfFrames")
+    frames, samples = 1 if told in (None, "") else int(told), int(data.get("SamplesPerPixel", 1))
     wrong = {
         f"is of modality {modality or 'unknown'}, not MG": modality != "MG",
         f"holds {frames} frames": frames != 1,
@@ -136,8 +157,11 @@ def _demand(data: pydicom.Dataset, path: Path) -> None:
     for why, so in wrong.items():
         if so:
             raise ImageReadError(path, why, code="unsupported", hint="give single-frame grey mammograms")
-    if not 0 < int(data.BitsStored) <= int(data.BitsAllocated):
-        raise ImageReadError(path, f"says it stores {data.BitsStored} bits", code="pixels")
+    allocated, stored = int(data.BitsAllocated), int(data.BitsStored)
+    if not 0 < stored <= allocated:
+        raise ImageReadError(path, f"says it stores {stored} bits", code="pixels")
+    if not stored - 1 <= int(data.get("HighBit", stored - 1)) < allocated:
+        raise ImageReadError(path, f"says that bit {data.HighBit} is the highest of {stored}", code="pixels")
     check_shape(path, int(data.Rows), int(data.Columns))
 
 
@@ -161,15 +185,15 @@ def _turned(values: Values, top: int) -> Values:
 def _spacing(data: pydicom.Dataset) -> Spacing | None:
     magnification = _numbers(data.get("EstimatedRadiographicMagnificationFactor"))
     enlarged = magnification[0] if magnification and 1 <= magnification[0] <= 3 else 1.0
-    for name, factor in (
-        ("PixelSpacing", 1.0),
-        ("ImagerPixelSpacing", enlarged),
-        ("NominalScannedPixelSpacing", 1.0),
-    ):
+    for name, factor in zip(_SPACINGS, (1.0, enlarged, 1.0), strict=True):
         mm = _numbers(data.get(name))
         if len(mm) == 2 and all(0.005 < value < 5 for value in mm):
             return Spacing(mm[1] * 1000 / factor, mm[0] * 1000 / factor)
     return None
+
+
+def _is_told(data: pydicom.Dataset, name: str) -> bool:
+    return data.get(name) not in (None, "") and data.get(name) != []
 
 
 def _numbers(value: object) -> list[float]:

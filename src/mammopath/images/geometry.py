@@ -1,11 +1,11 @@
 """Where things are: from level-0 pixels to prepared pixels and back, and findings painted there."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from mammopath.types import Finding
 
@@ -90,7 +90,8 @@ class Frame:
         if finding.kind == "circle" and not math.isclose(abs(self.scale_x), abs(self.scale_y), rel_tol=1e-6):
             return self.finding(_polygon(finding))
         points = tuple(self.point(x, y) for x, y in finding.points)
-        return replace(finding, points=points, radius=finding.radius * abs(self.scale_x))
+        holes = tuple(tuple(self.point(x, y) for x, y in hole) for hole in finding.holes)
+        return replace(finding, points=points, radius=finding.radius * abs(self.scale_x), holes=holes)
 
 
 def paint(findings: Iterable[Finding], frame: Frame, size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
@@ -112,11 +113,31 @@ def paint(findings: Iterable[Finding], frame: Frame, size: tuple[int, int]) -> B
     return mask
 
 
+def paint_classes(
+    findings: Sequence[Finding], classes: Sequence[int], frame: Frame, size: tuple[int, int]
+) -> Int[np.ndarray, "h w"]:
+    """Class of each pixel, 0 where there is no finding; a later finding is painted over an earlier one.
+
+    Args:
+        findings: in level-0 pixels.
+        classes: one for each finding.
+        frame: from level-0 to prepared pixels.
+        size: height and width of the result.
+    """
+    painted = np.zeros(size, dtype=np.int64)
+    for finding, value in zip(findings, classes, strict=True):
+        painted[paint([finding], frame, size)] = value
+    return painted
+
+
 def _inside(finding: Finding, frame: Frame, size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
     x = np.arange(size[1]) + 0.5
     y = np.arange(size[0])[:, None] + 0.5
     if finding.kind == "polygon":
-        return _inside_polygon(np.array([frame.point(*p) for p in finding.points]), size)
+        inside = _inside_polygon(np.array([frame.point(*p) for p in finding.points]), size)
+        for hole in finding.holes:
+            inside &= ~_inside_polygon(np.array([frame.point(*p) for p in hole]), size)
+        return inside
     left, top, right, bottom = frame.box(*finding.box())
     if finding.kind == "box":
         return (left <= x) & (x < right) & (top <= y) & (y < bottom)

@@ -1,4 +1,4 @@
-"""One image of any format: DICOM or raster, told apart by content."""
+"""One image of any format: DICOM or raster, told apart by content; or one of the many in an HDF5 file."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +8,7 @@ from jaxtyping import Float32, UInt8, UInt16
 
 from mammopath.images.dicom import DicomHeader, is_dicom, read_dicom, read_dicom_header
 from mammopath.images.guard import check_size, decoding
+from mammopath.images.packed import is_packed, packed_size, read_packed
 from mammopath.images.raster import read_raster, read_size
 from mammopath.types import Spacing
 
@@ -21,6 +22,7 @@ class Header:
     Attributes:
         spacing: size of a pixel, or None.
         laterality: ``L``, ``R`` or empty; view: ``CC``, ``MLO``, ... or empty.
+        patient: PatientID, or empty; decoder: what decodes the pixels.
     """
 
     height: int
@@ -28,6 +30,8 @@ class Header:
     spacing: Spacing | None = None
     laterality: str = ""
     view: str = ""
+    patient: str = ""
+    decoder: str = "raster"
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,14 @@ class Image:
 
 
 def read_image(path: Path) -> Image:
-    """Read a DICOM mammogram (``read_dicom``) or a raster (``read_raster``).
+    """Read a DICOM mammogram (``read_dicom``), a raster (``read_raster``) or one of many (``read_packed``).
 
     Raises:
         ImageReadError: as the two of them.
     """
+    if is_packed(path):
+        packed = read_packed(path)
+        return Image(packed, Header(*packed.shape[:2]))
     if _is_dicom(path):
         dicom = read_dicom(path)
         return Image(dicom.pixels, _header(dicom.header))
@@ -57,13 +64,23 @@ def read_header(path: Path) -> Header:
     Raises:
         ImageReadError: as ``read_dicom_header`` and ``read_size``.
     """
+    if is_packed(path):
+        return Header(*packed_size(path))
     if _is_dicom(path):
         return _header(read_dicom_header(path))
     return Header(*read_size(path))
 
 
 def _header(header: DicomHeader) -> Header:
-    return Header(header.height, header.width, header.spacing, header.laterality, header.view)
+    return Header(
+        header.height,
+        header.width,
+        header.spacing,
+        header.laterality,
+        header.view,
+        header.patient,
+        header.decoder,
+    )
 
 
 def _is_dicom(path: Path) -> bool:

@@ -10,6 +10,9 @@ from pydicom.pixels import apply_modality_lut
 
 Values = Num[np.ndarray, "h w"]
 
+_WIDEST = 16
+"""Times the range of values that a window may be wide: an image of 8 bits would show 16 greys."""
+
 
 @dataclass(frozen=True)
 class Window:
@@ -57,8 +60,8 @@ def rescaled(values: Values, header: pydicom.Dataset) -> Values:
 def first_tone(header: pydicom.Dataset) -> Window | Table | None:
     """The first VOI look-up table, else the first window; None where neither is there and sensible.
 
-    A vendor lists its standard appearance first. Windows that are not finite or not wider than 0, and
-    tables without entries, are taken as absent.
+    A vendor lists its standard appearance first. Windows that are not finite, not wider than 0, beside all
+    values or so wide that nothing would be left to see, and tables without entries, are taken as absent.
     """
     return _first_table(header) or _first_window(header)
 
@@ -87,7 +90,21 @@ def _first_window(header: pydicom.Dataset) -> Window | None:
     shape = str(header.get("VOILUTFunction") or "LINEAR")
     if not (math.isfinite(centre) and math.isfinite(width)) or width < (1 if shape == "LINEAR" else 1e-6):
         return None
-    return Window(centre, width, shape)
+    low, high = value_range(header)
+    is_beside = centre + width / 2 < low or centre - width / 2 > high
+    return None if is_beside or width > _WIDEST * (high - low) else Window(centre, width, shape)
+
+
+def value_range(header: pydicom.Dataset) -> tuple[float, float]:
+    """Least and largest rescaled value that the stored bits can hold; a modality LUT may give any."""
+    if "ModalityLUTSequence" in header:
+        return -math.inf, math.inf
+    stored, slope = int(header.BitsStored), float(header.get("RescaleSlope", 1))
+    lowest = -(1 << (stored - 1)) if header.get("PixelRepresentation", 0) == 1 else 0
+    ends = [
+        slope * v + float(header.get("RescaleIntercept", 0)) for v in (lowest, lowest + (1 << stored) - 1)
+    ]
+    return min(ends), max(ends)
 
 
 def _first_number(value: object) -> float:
