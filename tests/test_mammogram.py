@@ -14,7 +14,9 @@ from mammopath.errors import ConfigError
 from mammopath.prepare.breast import Breast, find_breast, wall_on_left
 from mammopath.prepare.mammogram import prepare_mammogram
 from mammopath.prepare.resample import Canvas, resample
-from mammopath.settings import MammogramSettings
+from mammopath.prepare.sample import load_sample
+from mammopath.settings import MammogramSettings, PrepareSettings
+from mammopath.sources import table
 from mammopath.types import Spacing
 
 SETTINGS = MammogramSettings()
@@ -220,3 +222,46 @@ def test_every_mias_film_keeps_its_lesions_and_turns_the_right_way(shared_data: 
     assert np.mean(kept) > 0.999
     assert turned >= 320, "two films (mdb151, mdb152) are filled by the breast and show no side"
     assert np.median(areas) < 0.55
+
+
+@pytest.mark.parametrize("marks", MARKS)
+def test_film_beside_the_breast_is_padding_and_the_skin_line_is_not(marks) -> None:
+    clean, canvas = prepare(film().astype(np.uint8)), prepare(marks(film()).astype(np.uint8))
+    kept = prepare_mammogram(
+        film().astype(np.uint8),
+        spacing=None,
+        laterality="",
+        settings=SETTINGS.model_copy(update={"background": True}),
+    )
+    assert kept.valid.mean() > 1.2 * clean.valid.mean()
+    assert (canvas.image[0][~canvas.valid] == 0).all()
+    y, x = np.mgrid[:640, :480]
+    inside = np.hypot(x / REACH, (y - CENTRE) / HALF) < 0.98
+    rows, columns = np.nonzero(inside)
+    frame = canvas.frame
+    across, down = (
+        frame.scale_x * (columns + 0.5) + frame.offset_x,
+        frame.scale_y * (rows + 0.5) + frame.offset_y,
+    )
+    placed = np.floor(np.stack([across, down], axis=1)).astype(int)
+    height, width = canvas.valid.shape
+    within = (placed >= 0).all(1) & (placed[:, 0] < width) & (placed[:, 1] < height)
+    assert canvas.valid[placed[within, 1], placed[within, 0]].mean() > 0.999
+
+
+@pytest.mark.data
+def test_lesions_of_cbis_ddsm_lie_in_what_is_kept_of_the_film(shared_data: Path) -> None:
+    records = [r for r in table.SOURCE.index(shared_data / "cbis_ddsm_mass" / "labels.csv") if r.findings]
+    covered, kept = [], []
+    for record in records[::16]:
+        with_film = PrepareSettings(mammogram=SETTINGS.model_copy(update={"background": True}))
+        whole, cut = (
+            load_sample(record, settings, multiple=28).sample for settings in (with_film, PrepareSettings())
+        )
+        lesion = whole.lesion.nan_to_num() > 0
+        covered.append((cut.valid & lesion).sum().item() / lesion.sum().item())
+        kept.append(cut.valid.float().mean().item() / whole.valid.float().mean().item())
+    assert len(covered) > 90
+    assert np.mean(np.array(covered) > 0.99) >= 0.98
+    assert min(covered) > 0.8
+    assert 0.6 < np.mean(kept) < 0.85

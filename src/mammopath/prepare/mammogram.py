@@ -3,11 +3,15 @@
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 from PIL import Image
+from scipy import ndimage
 
 from mammopath.prepare.breast import find_breast, wall_on_left
 from mammopath.prepare.resample import Box, Canvas, Size, fit, largest_canvas, lay, resample
 from mammopath.settings import MammogramSettings
 from mammopath.types import Spacing
+
+RIM = 6
+"""Coarse pixels (of 192 to 384 along the longer side) of film that stay around the breast."""
 
 
 def prepare_mammogram(
@@ -23,7 +27,8 @@ def prepare_mammogram(
     The breast is cut out, fitted into ``settings.height`` x ``settings.width`` with its aspect kept
     (pixels that are not square are made so), mirrored where its chest wall is on the right, and laid on
     the canvas with the chest wall at the left edge, halfway down. Robust quantiles of the breast become 0
-    and 1; labels, tape and borders beside the breast become 0, the rest of the background stays.
+    and 1. Film beyond a rim around the breast becomes padding, with the labels, tape and borders on it, so
+    that no token is spent on it and attention cannot lie there; ``settings.background`` keeps it.
 
     Args:
         pixels: as read, more is brighter; any integer or floating type.
@@ -40,8 +45,15 @@ def prepare_mammogram(
     size = fit((bottom - top) * um.um_y, (right - left) * um.um_x, canvas)
     image = _ranged(resample(pixels, box, size), _resized(breast.mask, box, size, of=pixels.shape), settings)
     image[_resized(breast.marks, box, size, of=pixels.shape)] = 0
+    keep = settings.background or not settings.crop
+    shown = None if keep else _resized(_with_rim(breast.mask), box, size, of=pixels.shape)
     mirror = not wall_on_left(breast, laterality)
-    return lay(image[None], box, canvas=canvas, top=(canvas[0] - size[0]) // 2, mirror=mirror)
+    return lay(image[None], box, canvas=canvas, top=(canvas[0] - size[0]) // 2, mirror=mirror, shown=shown)
+
+
+def _with_rim(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """The breast without holes, and a rim around it for the skin line."""
+    return ndimage.binary_dilation(ndimage.binary_fill_holes(mask), iterations=RIM)
 
 
 def _ranged(

@@ -22,7 +22,7 @@ class Canvas:
 
     Attributes:
         image: intensities in [0, 1]; 0 on padding.
-        valid: True where there is image, False where there is padding.
+        valid: True where there is image, False where there is padding (or film beside the breast).
         frame: from level-0 pixels to canvas pixels and back.
     """
 
@@ -65,7 +65,13 @@ def resample(pixels: Shaped[np.ndarray, "h w"], box: Box, size: Size) -> Float[n
 
 
 def lay(
-    image: Float[np.ndarray, "c h w"], box: Box, *, canvas: Size, top: int = 0, mirror: bool = False
+    image: Float[np.ndarray, "c h w"],
+    box: Box,
+    *,
+    canvas: Size,
+    top: int = 0,
+    mirror: bool = False,
+    shown: Bool[np.ndarray, "h w"] | None = None,
 ) -> Canvas:
     """Lay an image that shows ``box`` on a canvas, at its left edge and ``top`` pixels down.
 
@@ -75,12 +81,15 @@ def lay(
         canvas: size to pad to.
         top: rows of padding above.
         mirror: turn left and right around first.
+        shown: where the image shows anything; the rest becomes padding. None means everywhere.
     """
+    shown = np.ones(image.shape[1:], dtype=bool) if shown is None else shown
+    image = np.where(shown, image, 0)
     height, width = image.shape[1:]
     padded = np.zeros((len(image), *canvas), dtype=np.float32)
     valid = np.zeros(canvas, dtype=bool)
     padded[:, top : top + height, :width] = image[:, :, ::-1] if mirror else image
-    valid[top : top + height, :width] = True
+    valid[top : top + height, :width] = shown[:, ::-1] if mirror else shown
     return Canvas(padded, valid, _frame(box, (height, width), top, mirror))
 
 

@@ -20,7 +20,7 @@ from mammopath.settings import PrepareSettings
 from mammopath.tensors import Sample
 from mammopath.types import Modality, Record
 
-PREPARE_VERSION = 1
+PREPARE_VERSION = 2
 """Raised whenever the same settings give other pixels; part of every key of cached activations."""
 
 
