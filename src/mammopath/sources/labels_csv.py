@@ -19,8 +19,10 @@ PATHOLOGY = (
 
 _MPP = re.compile(r"\s*(\d+(?:\.\d+)?)\s*um/px")
 _BOX = re.compile(r"bbox_xywh=([\d.]+)/([\d.]+)/([\d.]+)/([\d.]+)")
-_KEEP = ("density", "pathology", "assessment", "subtlety", "tissue", "class")
-"""Keys of the notes that become attributes."""
+_KEEP = {name: name for name in ("density", "pathology", "subtlety", "tissue", "class")} | {
+    "assessment": "birads"
+}
+"""Keys of the notes that become attributes, and what those are called."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def translate(row: Row, kind: Modality) -> dict[str, str]:
         "split": notes.get("split", ""),
         "findings": _finding(row) if kind == "mammogram" else "",
         "annotated": "yes" if export.complete else "",
-        **{f"attr_{key}": notes[key] for key in _KEEP if key in notes},
+        **{f"attr_{name}": notes[key] for key, name in _KEEP.items() if key in notes},
     }
 
 

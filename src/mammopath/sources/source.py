@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mammopath.errors import DataError, ImageReadError
@@ -49,6 +49,16 @@ class Counts:
             for name, n in self.expected.items()
             if self.found.get(name, 0) != n
         }
+
+
+def by_site(entries: Iterable[Record | Skipped], attribute: str) -> Iterator[Record | Skipped]:
+    """The same entries, with an attribute (institution, station, manufacturer, ...) for a site.
+
+    A record without that attribute keeps its site; empty changes nothing.
+    """
+    for entry in entries:
+        site = "" if isinstance(entry, Skipped) else entry.attributes.get(attribute, "")
+        yield replace(entry, domain=site) if isinstance(entry, Record) and site else entry
 
 
 def count(records: Iterable[Record]) -> dict[str, int]:

@@ -37,7 +37,7 @@ def index(root: Path) -> Iterator[Record | Skipped]:
     path = root / "labels.csv" if root.is_dir() else root
     images: dict[str, list[tuple[int, Row]]] = {}
     for number, row in enumerate(read_rows(path), start=2):
-        _demand_known_words(row, f"{path}: row {number}")
+        demand_known_words(row, f"{path}: row {number}")
         if row["image"]:
             images.setdefault(row["image"], []).append((number, row))
         else:
@@ -46,7 +46,12 @@ def index(root: Path) -> Iterator[Record | Skipped]:
         yield from _image(rows, path)
 
 
-def _demand_known_words(row: Row, where: str) -> None:
+def demand_known_words(row: Row, where: str) -> None:
+    """See that the labels of a row are allowed words and numbers.
+
+    Raises:
+        DataError: they are not.
+    """
     try:
         read_label(row["label"])
         for name, allowed in _CODES.items():
@@ -92,7 +97,7 @@ def _record(rows: list[Row], file: Path, header: Header, folder: Path) -> Record
         raise ValueError(f"split {row['split']!r} is none of: train, test, or empty")
     if not row["domain"]:
         raise ValueError("the column domain is empty")
-    labels = [_label(each) for each in rows]
+    labels = [label_of(each) for each in rows]
     name = file.relative_to(os.path.normpath(folder)).as_posix()
     spacing, source = _spacing(row, header)
     return Record(
@@ -115,11 +120,11 @@ def _record(rows: list[Row], file: Path, header: Header, folder: Path) -> Record
         ),
         pair_key=row["pair"],
         official_split=row["split"],
-        attributes=_attributes(row),
+        attributes=attributes_of(row),
     )
 
 
-def _label(row: Row) -> Label:
+def label_of(row: Row) -> Label:
     """What label, malignant and severity say together.
 
     Raises:
@@ -153,7 +158,8 @@ def _spacing(row: Row, header: Header) -> tuple[Spacing | None, SpacingSource]:
     return Spacing(across, across if math.isnan(down) else down), cast(SpacingSource, source)
 
 
-def _attributes(row: Row) -> dict[str, str]:
+def attributes_of(row: Row) -> dict[str, str]:
+    """What subgroups are made of, and whether the image is completely annotated."""
     named = {
         name.removeprefix(ATTRIBUTE): cell
         for name, cell in row.items()

@@ -1,0 +1,36 @@
+"""Flags: what is odd about an image that is used all the same, as words in one attribute."""
+
+from collections.abc import Iterable, Mapping
+
+FLAGS: Mapping[str, str] = {
+    "mixed_labels": "hold malignant and benign lesions",
+    "mask_rescaled": "have a lesion mask of another size, which was rescaled",
+    "special_view": "are spot, magnified, implant-displaced or otherwise special views",
+    "view_unknown": "do not say their view",
+    "side_unknown": "do not say their side",
+    "side_differs": "are of another side than their table says",
+    "burned_in": "say that annotations are burned into their pixels",
+    "no_spacing": "have no sensible spacing",
+    "for_processing": "are for processing, not for presentation",
+    "retake": "are earlier takes of a view that was taken again",
+    "size_differs": "are wider than tall, unlike the rest of their exam: rows and columns may be exchanged",
+    "window_ignored": "have a window that is no window; their full range is shown",
+}
+"""Flag -> what images with it are or have, to go after a count."""
+
+
+def flagged(flags: Iterable[str]) -> dict[str, str]:
+    """The attribute of a record with these flags; empty where there is none.
+
+    Raises:
+        KeyError: a flag that ``FLAGS`` does not explain.
+    """
+    names = sorted(set(flags))
+    if unknown := set(names) - FLAGS.keys():
+        raise KeyError(f"unknown flags: {sorted(unknown)}")
+    return {"flags": "+".join(names)} if names else {}
+
+
+def flags_of(attributes: Mapping[str, str]) -> tuple[str, ...]:
+    """Flags in the attributes of a record."""
+    return tuple(name for name in attributes.get("flags", "").split("+") if name)
