@@ -1,0 +1,131 @@
+"""Slides for tests: small phantom slides, and pyramids written in every compression."""
+
+import struct
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import tifffile
+
+from mammopath.phantom.shapes import Ellipse
+from mammopath.phantom.sites import SITES
+from mammopath.phantom.slide import Area, SlidePlan, write_slide
+from mammopath.phantom.texture import LYMPH, STROMA, TUMOUR
+
+TUMOUR_AT = (900.0, 1100.0)
+"""Centre of the tumour of the small slide, in level-0 pixels."""
+
+
+def small_plan(*, side: int = 2048, um: float = 1.0, site: str = "site_a", radius: int = 180) -> SlidePlan:
+    """Stroma, lymph node, and one round tumour, if it has a radius."""
+    middle = side / 2
+    areas = [
+        Area(Ellipse(middle, middle, 0.42 * side, 1.2, 0.3).outline(corners=48), STROMA),
+        Area(Ellipse(middle, middle, 0.36 * side, 1.1, 0.3).outline(corners=48), LYMPH),
+    ]
+    if radius:
+        areas.append(Area(Ellipse(*TUMOUR_AT, float(radius)).outline(corners=48), TUMOUR))
+    return SlidePlan(side, um, tuple(areas), SITES[site].tissue, levels=4)
+
+
+def small_slide(path: Path, *, side: int = 2048, site: str = "site_a", radius: int = 180) -> Path:
+    write_slide(path, small_plan(side=side, site=site, radius=radius))
+    return path
+
+
+def smooth(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Colours that change slowly, so that lossy codecs have something to do."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    waves = [np.sin(x / a + b) + np.cos(y / c) for a, b, c in rng.uniform(5, 40, (3, 3))]
+    return np.clip(128 + 50 * np.stack(waves, axis=-1) + rng.normal(0, 4, (height, width, 3)), 0, 255).astype(
+        np.uint8
+    )
+
+
+def tiled(
+    path: Path, rgb: np.ndarray, kind: str, *, tile: int = 64, levels: int = 2, um: float = 0.5
+) -> Path:
+    """A tiled pyramid in one compression: none, lzw, deflate, jpeg444, jpeg420, jpeg-rgb or jpeg2000."""
+    with tifffile.TiffWriter(path, bigtiff=kind == "lzw") as tiff:
+        for level in range(levels):
+            image = rgb[:: 1 << level, :: 1 << level]
+            dots = 1e4 / um / 2**level
+            options: dict[str, object] = {
+                "tile": (tile, tile), "subfiletype": int(level > 0), "metadata": None,
+                "resolution": (dots, dots), "resolutionunit": "CENTIMETER", "photometric": "rgb",
+            }  # fmt: skip
+            if kind.startswith("jpeg") and kind != "jpeg2000":
+                ycc = kind != "jpeg-rgb"
+                options |= {"compression": "jpeg", "photometric": "ycbcr" if ycc else "rgb"}
+                options |= {"subsampling": (2, 2) if kind == "jpeg420" else (1, 1)} if ycc else {}
+            elif kind == "lzw":
+                options |= {"compression": "lzw", "predictor": True}
+            elif kind == "deflate":
+                options |= {"compression": "zlib"}
+            elif kind == "jpeg2000":
+                options |= {"compression": 33005, "description": f"Aperio Image Library\r\n|MPP = {um}"}
+                image = _encoded(image, tile)  # type: ignore[assignment]
+                options |= {"shape": rgb[:: 1 << level, :: 1 << level].shape, "dtype": np.uint8}
+            tiff.write(image, **options)  # type: ignore[arg-type]
+    return path
+
+
+def _encoded(image: np.ndarray, tile: int):
+    for top in range(0, image.shape[0], tile):
+        for left in range(0, image.shape[1], tile):
+            piece = image[top : top + tile, left : left + tile]
+            whole = np.zeros((tile, tile, 3), np.uint8)
+            whole[: piece.shape[0], : piece.shape[1]] = piece
+            yield imagecodecs.jpeg2k_encode(whole, level=30, codecformat="j2k")
+
+
+def damage(path: Path, number: int, how: str = "garbage", page: int = 0) -> None:
+    """Spoil one tile of a page: other bytes in its place, or zeros in its second half."""
+    with tifffile.TiffFile(path) as tiff:
+        start, count = tiff.pages[page].dataoffsets[number], tiff.pages[page].databytecounts[number]
+    with path.open("r+b") as file:
+        if how == "garbage":
+            file.seek(start)
+            file.write(b"\x01" * count)
+        else:
+            file.seek(start + count // 2)
+            file.write(b"\0" * (count - count // 2))
+
+
+def huge_slide(path: Path, side: int = 100_000, *, um: float = 0.5, tile: int = 256) -> Path:
+    """A pyramid of any size in a small file: all of its tiles are one of two, glass outside, tissue inside.
+
+    A BigTIFF by hand (TIFF 6.0, sections 2 and 15): tifffile would write every tile.
+    """
+    glass = imagecodecs.jpeg8_encode(np.full((tile, tile, 3), 244, np.uint8), 80)
+    tissue = imagecodecs.jpeg8_encode(smooth(tile, tile) // 2 + np.array([90, 30, 80], np.uint8), 80)
+    with path.open("wb") as file:
+        file.write(struct.pack("<2sHHHQ", b"II", 43, 8, 0, 0))
+        places = [(file.tell(), len(data), file.write(data))[:2] for data in (glass, tissue)]
+        link, level = 8, side
+        while True:
+            count = -(-level // tile)
+            y, x = np.mgrid[:count, :count] / count
+            inside = (np.hypot(x - 0.5, y - 0.5) < 0.4).astype(int).ravel()
+            arrays = [np.array([p[k] for p in places], "<u8")[inside] for k in (0, 1)]
+            starts = [(file.tell(), file.write(a.tobytes()))[0] for a in arrays]
+            dots = round(1e4 / um * level / side * 1000)
+            tags = [
+                (254, 4, 1, int(level < side)), (256, 4, 1, level), (257, 4, 1, level),
+                (258, 3, 3, 8 | 8 << 16 | 8 << 32), (259, 3, 1, 7), (262, 3, 1, 6), (277, 3, 1, 3),
+                (282, 5, 1, dots | 1000 << 32),
+                (283, 5, 1, dots | 1000 << 32), (296, 3, 1, 3), (322, 4, 1, tile), (323, 4, 1, tile),
+                (324, 16, count**2, starts[0] if count > 1 else int(arrays[0][0])),
+                (325, 16, count**2, starts[1] if count > 1 else int(arrays[1][0])), (530, 3, 2, 2 | 2 << 16),
+            ]  # fmt: skip
+            here = file.tell()
+            file.write(struct.pack("<Q", len(tags)) + b"".join(struct.pack("<HHQQ", *t) for t in tags))
+            end = file.tell()
+            file.write(struct.pack("<Q", 0))
+            file.seek(link)
+            file.write(struct.pack("<Q", here))
+            file.seek(0, 2)
+            link, level = end, level // 4
+            if level < tile:
+                return path

@@ -1,0 +1,115 @@
+"""Tiles straight from the file: pixels as OpenSlide gives them, one decode per tile, damage told of."""
+
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mammopath.errors import ImageReadError
+from mammopath.images import tiles
+from mammopath.images.slide import open_slide
+from mammopath.images.slide_openslide import OpenSlideReader
+from mammopath.images.tiles import TileReader
+from slide_cases import damage, smooth, tiled
+from test_slide import BOXES, CMU, TCGA, TUMOR, by_openslide
+
+KINDS = ("none", "lzw", "deflate", "jpeg444", "jpeg420", "jpeg-rgb", "jpeg2000")
+BOXES_OF_A_LEVEL = [
+    (0, 0, 64, 64), (64, 0, 128, 64), (10, 20, 40, 60), (30, 50, 200, 190), (-20, -9, 80, 70),
+    (180, 120, 333, 300), (0, 0, 300, 222), (-50, 0, -10, 20), (400, 400, 420, 420),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pixels_are_those_of_openslide(tmp_path: Path, kind: str) -> None:
+    path = tiled(tmp_path / "a.tif", smooth(222, 300), kind)
+    reader = TileReader(path)
+    assert reader.found().kind == ("tiles:aperio" if kind == "jpeg2000" else "tiles:generic-tiff")
+    plain = OpenSlideReader(path)
+    for level in (0, 1):
+        for box in BOXES_OF_A_LEVEL:
+            assert np.array_equal(reader.pixels(level, box), plain.pixels(level, box)), (level, box)
+    assert np.array_equal(plain.pixels(0, (3, 5, 99, 77)), by_openslide(path, 0, (3, 5, 99, 77)))
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", [CMU, TCGA, BOXES, TUMOR])
+def test_real_slides_give_the_pixels_of_openslide(shared_data: Path, name: str) -> None:
+    reader, plain = TileReader(shared_data / name), OpenSlideReader(shared_data / name)
+    rng = np.random.default_rng(0)
+    level = reader.found().levels[0]
+    for _ in range(12):
+        left, top = int(rng.integers(-40, level.width)), int(rng.integers(-40, level.height))
+        box = (left, top, left + int(rng.integers(1, 400)), top + int(rng.integers(1, 400)))
+        assert np.array_equal(reader.pixels(0, box), plain.pixels(0, box)), box
+
+
+def test_a_tile_is_decoded_once_however_many_patches_share_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = TileReader(tiled(tmp_path / "a.tif", smooth(256, 256), "jpeg444"))
+    reader._kept.clear()
+    decoded: list[int] = []
+    plain = TileReader._decoded
+    monkeypatch.setattr(
+        TileReader, "_decoded", lambda self, page, n: decoded.append(n) or plain(self, page, n)
+    )
+    for top in range(0, 224, 16):
+        for left in range(0, 224, 16):
+            reader.pixels(0, (left, top, left + 32, top + 32))
+    assert sorted(decoded) == list(range(16))
+
+
+def test_the_cache_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiles, "CACHE_BYTES", 3 * 64 * 64 * 3)
+    reader = TileReader(tiled(tmp_path / "a.tif", smooth(256, 256), "none", levels=1))
+    wanted = OpenSlideReader(reader.path).pixels(0, (0, 0, 256, 256))
+    assert np.array_equal(reader.pixels(0, (0, 0, 256, 256)), wanted)
+    assert reader._bytes == sum(tile.nbytes for tile in reader._kept.values()) <= 3 * 64 * 64 * 3
+
+
+def test_what_comes_back_is_not_the_cache(tmp_path: Path) -> None:
+    reader = TileReader(tiled(tmp_path / "a.tif", smooth(128, 128), "none", levels=1))
+    before = reader.pixels(0, (0, 0, 64, 64))
+    reader.pixels(0, (0, 0, 64, 64))[:] = 0
+    assert np.array_equal(reader.pixels(0, (0, 0, 64, 64)), before)
+
+
+@pytest.mark.parametrize("how", ["garbage", "half"])
+def test_a_damaged_tile_costs_only_its_own_patches(tmp_path: Path, how: str) -> None:
+    path = tiled(tmp_path / "a.tif", smooth(256, 256), "jpeg444", levels=1)
+    damage(path, 6, how)
+    reader = TileReader(path)
+    with pytest.raises(ImageReadError, match=r"tile|decoded"):
+        reader.pixels(0, (130, 66, 140, 70))
+    assert reader.pixels(0, (0, 64, 128, 128)).shape == (64, 128, 3)
+
+
+@pytest.mark.parametrize("kind", ["tiles", "openslide"])
+def test_after_damage_the_rest_of_a_slide_is_read(tmp_path: Path, kind: str) -> None:
+    path = tiled(tmp_path / "a.tif", smooth(256, 256), "deflate", levels=1)
+    whole = OpenSlideReader(path).pixels(0, (0, 0, 64, 64))
+    damage(path, 5)
+    reader = TileReader(path) if kind == "tiles" else OpenSlideReader(path)
+    with pytest.raises(ImageReadError):
+        reader.pixels(0, (64, 64, 128, 128))
+    assert np.array_equal(reader.pixels(0, (0, 0, 64, 64)), whole)
+
+
+def test_a_file_that_decodes_otherwise_is_left_to_openslide(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tiled(tmp_path / "a.tif", smooth(128, 128), "jpeg444")
+    assert open_slide(path).kind == "tiles:generic-tiff"
+    plain = TileReader._decoded
+    monkeypatch.setattr(TileReader, "_decoded", lambda self, page, n: plain(self, page, n) ^ 1)
+    assert open_slide(path).kind == "openslide:generic-tiff"
+
+
+def test_a_slide_crosses_to_a_spawned_process(tmp_path: Path) -> None:
+    slide = open_slide(tiled(tmp_path / "a.tif", smooth(128, 128), "jpeg444"))
+    here = slide.read(5, 7, size=(50, 60), um=0.8)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        there = pool.apply(slide.read, (5, 7), {"size": (50, 60), "um": 0.8})
+    assert np.array_equal(here, there)
