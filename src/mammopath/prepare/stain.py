@@ -3,6 +3,9 @@
 Optical density here is the natural logarithm: ``-ln(intensity)`` with white at 0. Images are RGB in [0, 1].
 """
 
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -18,6 +21,11 @@ MACENKO_VECTORS = ((0.5626, 0.7201, 0.4062), (0.2159, 0.8012, 0.5581))
 
 MACENKO_AMOUNTS = (1.9705, 1.0308)
 """99th percentile of both stains on that slide, as natural optical density."""
+
+REINHARD_MEAN, REINHARD_SPREAD = (-0.289, -0.0756, 0.0050), (0.170, 0.0451, 0.0048)
+"""Means of the mean and of the standard deviation in l, alpha, beta over 50 breast fields of BACH."""
+
+Normalisation = Literal["none", "macenko", "reinhard"]
 
 _LMS = ((0.3811, 0.5783, 0.0402), (0.1967, 0.7244, 0.0782), (0.0241, 0.1288, 0.8444))
 """Cone responses of RGB (Reinhard et al. 2001, equation 4)."""
@@ -102,6 +110,55 @@ def reinhard(
     own_spread = lab.std(dim=(2, 3), keepdim=True).clamp_min(DARKEST)
     scaled = (lab - lab.mean(dim=(2, 3), keepdim=True)) / own_spread * spread[:, None, None]
     return rgb_from_lab(scaled + mean[:, None, None])
+
+
+@dataclass(frozen=True)
+class StainFit:
+    """The stains of one slide, as they are before normalisation.
+
+    Attributes:
+        kind: ``macenko``, ``reinhard`` or ``none``.
+        first: vectors of haematoxylin and eosin; or the mean in l, alpha, beta.
+        second: 99th percentiles of their amounts; or the standard deviation.
+    """
+
+    kind: Normalisation
+    first: Float[Tensor, "*k 3"]
+    second: Float[Tensor, " s"]
+
+    def apply(self, rgb: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+        """Images of the slide with the stains of the reference."""
+        if self.kind == "reinhard":
+            wanted, spread = rgb.new_tensor(REINHARD_MEAN), rgb.new_tensor(REINHARD_SPREAD)
+            scale = (spread / self.second)[:, None, None]
+            return rgb_from_lab(
+                (lab_from_rgb(rgb) - self.first[:, None, None]) * scale + wanted[:, None, None]
+            )
+        if self.kind == "none":
+            return rgb
+        amounts = torch.linalg.pinv(self.first.T) @ optical_density(rgb).flatten(2)
+        moved = amounts * (rgb.new_tensor(MACENKO_AMOUNTS) / self.second)[:, None]
+        return (-(rgb.new_tensor(MACENKO_VECTORS).T @ moved)).exp().clamp(0, 1).reshape(rgb.shape)
+
+
+def fit_stain(tissue: Float[Tensor, "n 3"], kind: Normalisation) -> StainFit:
+    """The stains of a slide, from pixels of its tissue; ``none`` where there is too little of it.
+
+    Args:
+        tissue: colours in [0, 1] of pixels of tissue, from all over the slide.
+        kind: of normalisation.
+    """
+    nothing = StainFit("none", tissue.new_zeros(3), tissue.new_ones(3))
+    if kind == "none" or len(tissue) < 256:
+        return nothing
+    image = tissue.T[None, :, None]
+    if kind == "reinhard":
+        lab = lab_from_rgb(image).flatten(2)[0]
+        return StainFit(kind, lab.mean(dim=1), lab.std(dim=1).clamp_min(DARKEST))
+    vectors = stain_vectors(image)[0]
+    amounts = torch.linalg.pinv(vectors.T) @ optical_density(image)[0].flatten(1)
+    most = amounts.quantile(0.99, dim=1)
+    return StainFit(kind, vectors, most) if bool((most > 0.05).all()) else nothing
 
 
 def _mix(image: Float[Tensor, "*b c h w"], rows: Float[Tensor, "c d"]) -> Float[Tensor, "*b d h w"]:
