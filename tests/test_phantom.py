@@ -17,11 +17,12 @@ from scipy import ndimage
 
 from mammopath.errors import ConfigError, DataError
 from mammopath.images.read import read_image
-from mammopath.sources.phantom import TRUTH, generate, index
-from mammopath.sources.phantom_cohort import PhantomSettings, draw_cases
-from mammopath.sources.phantom_mammogram import paint_mammogram
-from mammopath.sources.phantom_sites import SITES
-from mammopath.sources.phantom_tissue import paint_field
+from mammopath.phantom.cohort import PhantomSettings, draw_cases
+from mammopath.phantom.generate import TRUTH, generate
+from mammopath.phantom.mammogram import paint_mammogram
+from mammopath.phantom.sites import SITES
+from mammopath.phantom.tissue import paint_field
+from mammopath.sources.phantom import index
 from mammopath.types import Record, Skipped
 
 
@@ -229,3 +230,14 @@ def test_a_missing_image_is_listed_as_skipped(tmp_path: Path) -> None:
     listed = list(index(tmp_path / "p"))
     assert [e.code for e in listed if isinstance(e, Skipped)] == ["missing"]
     assert len(listed) == 4
+
+
+def test_the_mark_can_follow_the_label_more_strongly_at_one_site() -> None:
+    told = PhantomSettings(patients=200, spurious=0.2, spurious_at={"site_a": 1.0})
+    shares = {
+        site: np.mean([case.marked == case.malignant for case in draw_cases(told, site, 0.5)])
+        for site in ("site_a", "site_b", "site_c")
+    }
+    assert shares["site_a"] == 1.0
+    assert 0.5 < shares["site_b"] < 0.72
+    assert 0.28 < shares["site_c"] < 0.5

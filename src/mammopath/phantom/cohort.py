@@ -25,6 +25,9 @@ class PhantomSettings(Settings):
     """Visibility of lesions in mammograms; 0 leaves nothing to find."""
     spurious: float = Field(0.0, ge=0, le=1)
     """How strongly a meaningless mark follows the label: 0 not at all, 1 always."""
+    spurious_at: dict[str, float] = Field(default_factory=dict)
+    """Strength at a site, where it is not that of all: what follows the label everywhere alike is no shortcut
+    that any training method could tell from the lesion."""
     reversed: tuple[str, ...] = ("site_c",)
     """Sites where the mark follows the opposite label, so that what has learnt it fails there."""
     seed: int = 0
@@ -75,7 +78,7 @@ def draw_cases(settings: PhantomSettings, site: str, prevalence: float) -> Itera
     malignant = np.arange(settings.patients) < round(prevalence * settings.patients)
     chance.shuffle(malignant)
     for number, is_malignant in enumerate(malignant):
-        follows = chance.random() < (1 + settings.spurious) / 2
+        follows = chance.random() < (1 + settings.spurious_at.get(site, settings.spurious)) / 2
         yield Case(
             name=f"{site}_{number:04d}",
             site=site,

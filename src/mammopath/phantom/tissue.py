@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import UInt8
 from scipy import ndimage
 
-from mammopath.sources.phantom_cohort import Case
-from mammopath.sources.phantom_shapes import Ellipse, Plane, Points, grid, soft
-from mammopath.sources.phantom_sites import TissueStyle
+from mammopath.phantom.cohort import Case
+from mammopath.phantom.shapes import Ellipse, Plane, Points, grid, soft
+from mammopath.phantom.sites import TissueStyle
 
 FIELD_UM = 112.0
 """Side of a field."""

@@ -16,8 +16,8 @@ from pydicom.uid import (
 )
 
 from mammopath.files import write_bytes
-from mammopath.sources.phantom_cohort import Case
-from mammopath.sources.phantom_sites import MammogramStyle, TissueStyle
+from mammopath.phantom.cohort import Case
+from mammopath.phantom.sites import MammogramStyle, TissueStyle
 
 NOTICE = "SYNTHETIC PHANTOM made by mammopath for software tests; not a patient. For research use only."
 """Stands in every file."""

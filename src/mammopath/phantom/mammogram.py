@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Float, UInt16
 from scipy import ndimage
 
-from mammopath.sources.phantom_cohort import Case
-from mammopath.sources.phantom_shapes import Ellipse, Plane, Points, grid, soft
-from mammopath.sources.phantom_sites import MammogramStyle
+from mammopath.phantom.cohort import Case
+from mammopath.phantom.shapes import Ellipse, Plane, Points, grid, soft
+from mammopath.phantom.sites import MammogramStyle
 
 HEIGHT_MM, WIDTH_MM = 205.0, 154.0
 """Field of view."""
