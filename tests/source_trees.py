@@ -6,8 +6,10 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 
-from mammopath.sources.phantom import generate
-from mammopath.sources.phantom_cohort import PhantomSettings
+from cbis_tree import TABLES, build
+from exam_tree import exam, mammogram, save
+from mammopath.phantom.cohort import PhantomSettings
+from mammopath.phantom.generate import generate
 from mammopath.types import Record, Skipped
 
 GREY = imagecodecs.png_encode(np.arange(64 * 48, dtype=np.uint8).reshape(64, 48))
@@ -84,6 +86,57 @@ def phantom_tree(root: Path) -> Path:
     return root / "phantom"
 
 
+def inbreast_tree(root: Path) -> Path:
+    """Four images of two patients, with the table and an outline."""
+    for n, (side, view) in enumerate([("R", "CC"), ("L", "ML"), ("R", "CC"), ("L", "ML")]):
+        name = f"2000000{n}_{'61b13c59bcba149e' if n < 2 else '0a'}_MG_{side}_{view}_ANON.dcm"
+        save(put(root / "AllDICOMs" / name), mammogram(ImageLaterality=None, ViewPosition=None))
+    (root / "INbreast.csv").write_text(
+        "Patient ID;Patient age;Laterality;View;Acquisition date;File Name;ACR;Bi-Rads\n"
+        "removed;removed;R;CC;201001;20000000;4;4a\nremoved;removed;L;MLO;201001;20000001;    ;1\n"
+        "removed;removed;R;CC;200801;20000002;2;3\nremoved;removed;R;MLO;200801;20000003;2;2\n"
+        ";;;;;;;\n;;;;;total;;\n"
+    )
+    put(root / "AllXML" / "20000000.xml", OSIRIX.encode())
+    return root
+
+
+OSIRIX = """<?xml version="1.0" encoding="UTF-8"?><plist version="1.0"><dict><key>Images</key><array><dict>
+<key>ImageIndex</key><integer>0</integer><key>NumberOfROIs</key><integer>3</integer><key>ROIs</key><array>
+<dict><key>Name</key><string>MASS </string><key>Point_px</key><array><string>(10.5, 20.0)</string>
+<string>(20.5, 20.0)</string><string>(15.0, 30.25)</string></array></dict>
+<dict><key>Name</key><string>Point 1</string><key>Point_px</key><array><string>(5, 6)</string></array></dict>
+<dict><key>Name</key><string>Espiculated  Region</string><key>Point_px</key><array/></dict>
+</array></dict></array></dict></plist>"""
+
+
+def exams_tree(root: Path) -> Path:
+    (root / "exams.csv").write_text("patient,side,label\n4711,L,malignant\n4711,R,benign\n")
+    return exam(root)
+
+
+def cbis_ddsm_tree(root: Path) -> Path:
+    return build(root, "kaggle", TABLES, share=False)
+
+
+def vindr_tree(root: Path) -> Path:
+    """Two images of one exam: with two findings, one of which starts beside the image, and without."""
+    for name, side in (("a1", "L"), ("b2", "R")):
+        save(put(root / "images" / "e0" / f"{name}.dicom"), mammogram(ImageLaterality=side))
+    (root / "finding_annotations.csv").write_text(
+        "study_id,series_id,image_id,laterality,view_position,height,width,breast_birads,breast_density,"
+        "finding_categories,finding_birads,xmin,ymin,xmax,ymax,split\n"
+        "e0,s,a1,L,CC,96,64,BI-RADS 4,DENSITY C,\"['Nipple Retraction', 'Mass']\","
+        "BI-RADS 4,-6.25,9,20,30,training\n"
+        "e0,s,a1,L,CC,96,64,BI-RADS 4,DENSITY C,['Mass'],BI-RADS 4,22.5,40,70,60,training\n"
+        "e0,s,b2,R,MLO,96,64,BI-RADS 3,DENSITY C,['No Finding'],,,,,,training\n"
+    )
+    return root
+
+
 TREES: dict[str, Callable[[Path], Path]] = {
-    "mias": mias_tree, "bach": bach_tree, "idc": idc_tree, "table": table_tree, "phantom": phantom_tree,
+    "mias": mias_tree, "cbis_ddsm": cbis_ddsm_tree, "exams": exams_tree, "vindr": vindr_tree,
+    "inbreast": inbreast_tree, "inbreast_b": inbreast_tree,
+    "bach": bach_tree, "idc": idc_tree, "table": table_tree,
+    "phantom": phantom_tree,
 }  # fmt: skip
