@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy.special import expit
+from sklearn.base import BaseEstimator, ClassifierMixin
 
 from mammopath.metrics.abstention import (
     conformal_sets,
@@ -58,3 +59,36 @@ def test_equally_confident_cases_share_their_risk_and_no_cases_are_nan():
     found = risk_coverage(labels, np.full(4, 0.9))
     np.testing.assert_allclose(found.risk, 1 / 3)
     assert np.isnan(risk_coverage(np.full(2, np.nan), np.zeros(2)).area)
+
+
+class _Told(ClassifierMixin, BaseEstimator):
+    """A classifier whose probability of malignancy is its only feature."""
+
+    classes_ = np.array([0, 1])
+
+    def fit(self, features, labels):
+        return self
+
+    def predict_proba(self, features):
+        return np.column_stack([1 - features[:, 0], features[:, 0]])
+
+    def predict(self, features):
+        return (features[:, 0] > 0.5).astype(int)
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+
+@pytest.mark.parametrize("error", [0.05, 0.1, 0.3])
+@pytest.mark.filterwarnings("ignore:WARNING. your conformalization dataset has less labels")
+def test_sets_of_each_class_are_those_of_mapie_calibrated_on_that_class(error):
+    mapie = pytest.importorskip("mapie.classification", reason="needs mapie (second implementation)")
+    labels, probabilities = _cases(3, 300)
+    _, new = _cases(4, 500)
+    ours = conformal_sets(fit_conformal(labels, probabilities, error=error), new)
+    for label in (0, 1):
+        mine = labels == label
+        theirs = mapie.SplitConformalClassifier(
+            _Told(), confidence_level=1 - error, conformity_score="lac", prefit=True
+        ).conformalize(probabilities[mine][:, None], labels[mine].astype(int))
+        assert (theirs.predict_set(new[:, None])[1][:, label, 0] == ours[:, label]).all()

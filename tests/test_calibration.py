@@ -74,3 +74,9 @@ def test_undefined_is_nan_and_unknown_labels_are_left_out():
     for measure in (brier, log_loss, expected_calibration_error, fit_temperature):
         assert np.isnan(measure(*nothing))
     assert np.isnan(fit_temperature(np.ones(5), np.arange(5.0)))
+
+
+def test_cases_that_are_all_right_say_nothing_of_temperature() -> None:
+    labels, logits = np.array([0, 1, 1, 0]), np.array([-0.1, 0.2, 3.0, -2.0])
+    assert np.isnan(fit_temperature(labels, logits))
+    assert np.isfinite(fit_temperature(labels, logits - 0.3))

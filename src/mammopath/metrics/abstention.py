@@ -7,6 +7,9 @@ from jaxtyping import Bool, Float, Shaped
 
 from mammopath.metrics.ranking import divided, known
 
+ANSWERS = ("not malignant", "malignant", "insufficient")
+"""What can be said of a case; the last one says nothing, and is an answer of its own."""
+
 
 @dataclass(frozen=True)
 class ConformalCut:
@@ -60,6 +63,25 @@ def coverage_per_class(
     """Realised share of negatives and positives whose set holds the truth; NaN for an absent class."""
     held = [float(np.sum(sets[labels == label, label])) for label in (0, 1)]
     return divided(np.array(held), np.array([float(np.sum(labels == label)) for label in (0, 1)]))
+
+
+def answers(
+    sets: Bool[np.ndarray, "n 2"], unfamiliar: Bool[np.ndarray, " n"]
+) -> tuple[Shaped[np.ndarray, " n"], Shaped[np.ndarray, " n"]]:
+    """What is said of each case, one of ``ANSWERS``, and why nothing is said where it is ``insufficient``.
+
+    An image unlike the training sites is not answered whatever its probability, since the probability was
+    calibrated on others. Otherwise the conformal set must hold exactly one label.
+    """
+    undecided, neither = sets.all(axis=1), ~sets.any(axis=1)
+    silent = unfamiliar | undecided | neither
+    said = np.where(silent, ANSWERS[2], np.where(sets[:, 1], ANSWERS[1], ANSWERS[0]))
+    why = np.select(
+        [unfamiliar, undecided, neither],
+        ["unlike the training sites", "both answers are possible", "unlike either class"],
+        default="",
+    )
+    return said, why
 
 
 def risk_coverage(

@@ -80,12 +80,15 @@ def fit_temperature(labels: Shaped[np.ndarray, " n"], logits: Float[np.ndarray, 
     """Temperature that minimises the log loss of ``expit(logits / temperature)`` (Guo et al. 2017).
 
     Fit it on source validation cases only. Searched between 0.01 and 100; NaN where a class is
-    absent or a logit is missing, as the best temperature is then 0 or unknown.
+    absent, every case is on its right side of 0, or a logit is missing, as the best temperature is then 0
+    or unknown.
     """
     truth, logit = known(labels, logits)
     if not 0 < truth.sum() < len(truth) or not np.isfinite(logit).all():
         return np.nan
     margin = np.where(truth == 1, logit, -logit)
+    if (margin > 0).all():
+        return np.nan
     best = minimize_scalar(
         lambda log_t: np.logaddexp(0, -margin * np.exp(-log_t)).mean(),
         bounds=(np.log(0.01), np.log(100)),
