@@ -46,6 +46,7 @@ def make_batch(modality: Modality, *, sites: int = 2, per_site: int = 8, seed: i
         valid=valid,
         lesion=lesion.masked_fill(~valid, torch.nan),
         tokens=tokens,
+        ordinal=severity.clone(),
     )
 
 
@@ -62,6 +63,8 @@ class Heads(nn.Module):
         self.embed, self.head = nn.Linear(CHANNELS, WIDTH), nn.Linear(WIDTH, 1)
         self.severity, self.lesion = nn.Linear(WIDTH, 3), nn.Linear(CHANNELS, 1)
         self.align = nn.Linear(WIDTH, ALIGN)
+        with torch.random.fork_rng():  # leaves the other weights as they would be without it
+            self.ordinal = nn.Linear(WIDTH, 4)
 
     def forward(self, tokens: Tensor, batch: Batch) -> Output:
         """Mean of the valid tokens, everything else linear in it."""
@@ -81,6 +84,7 @@ class Heads(nn.Module):
             patients=patients,
             patient_logit=self.head(pooled)[:, 0],
             projection=F.normalize(self.align(pooled), dim=-1),
+            ordinal=self.ordinal(pooled),
         )
 
 

@@ -126,7 +126,7 @@ def test_training_hides_either_modality_now_and_then() -> None:
 
 def test_labels_have_no_way_in() -> None:
     assert {f.name for f in fields(Side)} == {"tokens", "valid", "pair"}
-    assert list(inspect.signature(Fusion.forward).parameters) == ["self", "mammogram", "pathology"]
+    assert list(inspect.signature(Fusion.forward).parameters) == ["self", "mammogram", "pathology", "watch"]
     outputs, batches, net = _network_case()
     told = {
         m: replace(b, malignant=torch.ones(3), severity=torch.full((3,), 3.0), domain=b.domain + 1)

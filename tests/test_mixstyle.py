@@ -273,3 +273,11 @@ def test_an_untrained_modality_keeps_its_style() -> None:
         objective.style(make_batch("pathology"), block_low=1, block_high=4, generator=torch.Generator())
         is None
     )
+
+
+def test_a_partner_of_padding_alone_gives_nothing() -> None:
+    """Strips at the edge of a slide can be smaller than half a token; their values would be infinite."""
+    tokens = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0))
+    valid = torch.tensor([[True] * 5, [False] * 5])
+    moved = match_values(tokens, valid, partner=torch.tensor([1, 0]), keep=torch.zeros(2))
+    assert torch.equal(moved, tokens)

@@ -323,3 +323,36 @@ def test_an_image_that_is_not_made_of_cells_is_refused() -> None:
     net = network(token_pool=dict.fromkeys(MODALITIES, 4))
     with pytest.raises(ConfigError, match="24 x 16 pixels is not made of squares of 16"):
         net.lower([sample()], "mammogram")
+
+
+def test_blocks_above_the_cut_see_no_padding_and_gradients_are_the_same(monkeypatch) -> None:
+    """Short images beside long ones: packed and padded runs agree, in values and in gradients."""
+    net = network(cut={"mammogram": 1})
+    stir(net, "blocks")
+    own = batch(
+        [sample(size=(8, 8), seed=1), sample(size=(40, 24), seed=2), sample(size=(24, 16), seed=3, padded=4)]
+    )
+    lengths: list[int] = []
+    attend = type(net.trunk.blocks[1].attn).forward
+
+    def noted(self, x, layout, on_qkv):
+        lengths.append(x.shape[1])
+        return attend(self, x, layout, on_qkv)
+
+    monkeypatch.setattr(type(net.trunk.blocks[1].attn), "forward", noted)
+    grads, logits = [], []
+    for packed in (True, False):
+        if not packed:
+            monkeypatch.setattr(
+                "mammopath.model.network.without_padding", lambda block, x, layout: block(x, layout)
+            )
+        tokens = net.with_tokens(own)
+        lengths.clear()
+        output = net.upper(tokens)
+        net.zero_grad()
+        output.logit.sum().backward()
+        grads.append(torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None]))
+        logits.append(output.logit.detach())
+        assert (max(lengths), min(lengths)) == ((61, 5) if packed else (61, 61))
+    torch.testing.assert_close(logits[0], logits[1], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(grads[0], grads[1], atol=1e-4, rtol=1e-4)

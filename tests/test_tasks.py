@@ -1,6 +1,7 @@
 """Losses of malignancy, severity and lesion map, and how tasks share the weights."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,10 +11,14 @@ from coral_pytorch.dataset import corn_label_from_logits
 from coral_pytorch.losses import corn_loss as reference_corn_loss
 from torch import Tensor, nn
 
+import model_cases
 from mammopath.objectives import tasks
 from mammopath.objectives.methods import METHODS, recipe_with
-from mammopath.objectives.supervision import late_fusion_loss, pair_labels, pair_of
+from mammopath.objectives.recipe import TaskRecipe
+from mammopath.objectives.supervision import late_fusion_loss, pair_labels, pair_of, task_losses
+from mammopath.objectives.tasks import corn_loss
 from mammopath.objectives.weighting import flat_gradient, uncertainty_weighted, without_conflicts
+from mammopath.types import ORDINALS
 from objective_toys import ToyNetwork, build, det, make_batch, make_batches, take_step
 
 NAN = math.nan
@@ -173,6 +178,7 @@ def test_a_partner_chosen_by_label_never_reaches_a_classifier() -> None:
     batches["pathology"].pair.fill_(-1)
     batches["mammogram"].malignant.fill_(NAN)
     batches["mammogram"].severity.fill_(NAN)
+    batches["mammogram"].ordinal.fill_(NAN)
     recipe = recipe_with(METHODS["full"], {"align": {"weight": 0.0}, "tasks": {"fusion_kind": "late"}})
     objective = build(recipe)
     take_step(objective, network, batches)["loss"].backward()
@@ -221,6 +227,7 @@ def test_pairs_without_a_label_are_an_absent_task(kind: str) -> None:
     for batch in batches.values():
         batch.malignant.fill_(NAN)
         batch.severity.fill_(NAN)
+        batch.ordinal.fill_(NAN)
     recipe = recipe_with(METHODS["uncertainty"], {"tasks": {"fusion_kind": kind}})
     objective, network = build(recipe), ToyNetwork()
     objective.backward(take_step(objective, network, batches), network, clip=1.0)
@@ -302,3 +309,41 @@ def test_modalities_count_alike_whatever_their_size() -> None:
 
     alone = (malignancy(["mammogram"]) + malignancy(["pathology"])) / 2
     torch.testing.assert_close(malignancy(["mammogram", "pathology"]), alone)
+
+
+def test_levels_of_further_ordinal_targets_are_read_from_attributes() -> None:
+    birads, pn = ORDINALS["mammogram"], ORDINALS["pathology"]
+    assert [birads.level({"birads": value}) for value in ("1", "5")] == [0, 4]
+    assert all(math.isnan(birads.level(a)) for a in ({}, {"birads": "0"}, {"birads": "6"}, {"pn": "pN1"}))
+    assert pn.level({"pn": "pN1mi"}) == 2
+
+
+def test_a_further_ordinal_target_is_taught_where_it_is_known() -> None:
+    recipe = TaskRecipe(ordinal=1.0)
+    net = model_cases.network(dropout=0.0)
+    model_cases.stir(net, "heads")
+    own = model_cases.batch([model_cases.sample(seed=i) for i in range(3)])
+    unknown = replace(own, ordinal=torch.full((3,), math.nan))
+    assert "ordinal" not in task_losses(recipe, {"mammogram": net(own)}, {"mammogram": unknown})
+    known = replace(own, patient=torch.tensor([4, 4, 7]), ordinal=torch.tensor([1.0, 3.0, math.nan]))
+    output = net(known)
+    assert output.ordinal is not None
+    loss = task_losses(recipe, {"mammogram": output}, {"mammogram": known})["ordinal"]
+    assert torch.allclose(loss, corn_loss(output.ordinal[:1], torch.tensor([3.0])))
+
+
+def test_an_image_score_from_top_tokens_is_that_of_the_lesion_map() -> None:
+    net = model_cases.network(image_score="top_tokens", top_share=0.1)
+    model_cases.stir(net, "heads")
+    own = replace(
+        model_cases.batch([model_cases.sample(seed=i, padded=4) for i in range(3)]),
+        patient=torch.tensor([1, 1, 5]),
+    )
+    output = net(own)
+    for place in range(3):
+        best = output.token_logit[place][own.valid[place]].sort(descending=True).values
+        count = math.ceil(0.1 * len(best))
+        assert output.logit[place].item() == pytest.approx(best[:count].mean().item(), abs=1e-6)
+    assert output.patient_logit.tolist() == pytest.approx(
+        [output.logit[:2].mean().item(), output.logit[2].item()], abs=1e-6
+    )

@@ -18,6 +18,7 @@ HEADS = {
     *("tokens.both.weight", "tokens.both.bias", "tokens.score.weight"),
     *("images.both.weight", "images.both.bias", "images.score.weight"),
     *("norm.weight", "norm.bias", "malignancy.weight", "malignancy.bias", "severity.weight", "severity.bias"),
+    *("ordinal.weight", "ordinal.bias"),
     *("lesion.weight", "lesion.bias", "align.0.weight", "align.0.bias", "align.2.weight", "align.2.bias"),
 }
 NORMS = {f"norm{i}.{kind}" for i in (1, 2) for kind in ("weight", "bias")}

@@ -134,3 +134,16 @@ def test_an_impossible_shape_is_refused() -> None:
         replace(SHAPE, heads=5)
     with pytest.raises(ValueError, match="positioned must be 0, 1 or 3, got 2"):
         replace(SHAPE, positioned=2)
+
+
+def test_attention_computed_in_the_open_is_the_attention_that_is_used() -> None:
+    block, x = vit().blocks[0], torch.randn(2, 7, 24)
+    keep = torch.ones(2, 7, dtype=torch.bool)
+    keep[0, 5:] = False
+    seen: list[torch.Tensor] = []
+    torch.testing.assert_close(
+        block(x, Layout(1, keep, watch=seen)), block(x, Layout(1, keep)), atol=1e-5, rtol=1e-5
+    )
+    assert len(seen) == 1
+    torch.testing.assert_close(seen[0].sum(-1), torch.ones(2, seen[0].shape[1], 7))
+    assert (seen[0][0, :, :, 5:] == 0).all()

@@ -52,8 +52,15 @@ class Fusion(nn.Module):
         self.norm, self.dropout = nn.LayerNorm(2 * hidden), nn.Dropout(dropout)
         self.malignancy, self.severity = nn.Linear(2 * hidden, 1), nn.Linear(2 * hidden, len(SEVERITIES) - 1)
 
-    def forward(self, mammogram: Side | None, pathology: Side | None) -> FusedOutput:
+    def forward(
+        self, mammogram: Side | None, pathology: Side | None, *, watch: list[Tensor] | None = None
+    ) -> FusedOutput:
         """Read the patients of both sides together; images without a pairing key are left out.
+
+        Args:
+            mammogram: tokens and pairing keys of one side; may be missing.
+            pathology: of the other; may be missing.
+            watch: collects the attention that was used, for explanations that ask its gradient.
 
         Raises:
             ValueError: both sides are missing.
@@ -69,6 +76,8 @@ class Fusion(nn.Module):
         m, m_keep = _filled(images, hidden[0], self.absent["mammogram"])
         t, t_keep = _filled(slides, hidden[1], self.absent["pathology"])
         link = self.attend(m, t, t_keep)
+        if watch is not None:
+            watch.append(link)
         read = self.dropout(self._embedding(m, m_keep, t, t_keep, link))
         shown = (paired & ~hidden.any(0))[:, None, None] & (images.place >= 0)[..., None]
         return FusedOutput(

@@ -8,12 +8,42 @@ from torch import Tensor
 
 from mammopath.model import packing
 from mammopath.model.parts import ModalityParts
+from mammopath.model.tiles import Tiling, tile
 from mammopath.model.vit import Layout, ViT
 from mammopath.tensors import Described, Sample
 
 
 def tokens_at_cut(trunk: ViT, parts: ModalityParts, samples: Sequence[Sample]) -> list[Float[Tensor, "_ d"]]:
     """Tokens of each image at the cut: prefix first, then the pooled grid row by row, zero on padding."""
+    if not parts.tile:
+        return _tokens(trunk, parts, samples)
+    plans = [_plan(sample, trunk, parts) for sample in samples]
+    tokens = iter(_tokens(trunk, parts, [piece for plan in plans for piece in plan.pieces]))
+    return [plan.stitched([next(tokens) for _ in plan.tiles], prefix=trunk.shape.prefix) for plan in plans]
+
+
+def describe(trunk: ViT, parts: ModalityParts, samples: Sequence[Sample]) -> list[Described]:
+    """Tokens of each image at the cut, and statistics after every block of the plain trunk.
+
+    Of an image in tiles, the statistics are the mean of its tiles'.
+    """
+    if not parts.tile:
+        return _described(trunk, parts, samples)
+    plans = [_plan(sample, trunk, parts) for sample in samples]
+    every = iter(_described(trunk, parts, [piece for plan in plans for piece in plan.pieces]))
+    found = []
+    for plan in plans:
+        own = [next(every) for _ in plan.tiles]
+        tokens = plan.stitched([one.tokens for one in own], prefix=trunk.shape.prefix)
+        found.append(Described(tokens, torch.stack([one.statistics for one in own]).mean(0)))
+    return found
+
+
+def _plan(sample: Sample, trunk: ViT, parts: ModalityParts) -> Tiling:
+    return tile(sample, side=parts.tile, cell=trunk.shape.patch * parts.token_pool)
+
+
+def _tokens(trunk: ViT, parts: ModalityParts, samples: Sequence[Sample]) -> list[Float[Tensor, "_ d"]]:
     found: dict[int, Tensor] = {}
     for places, embedded in _packed(trunk, parts, samples):
         x = embedded
@@ -23,8 +53,7 @@ def tokens_at_cut(trunk: ViT, parts: ModalityParts, samples: Sequence[Sample]) -
     return [found[i] for i in range(len(samples))]
 
 
-def describe(trunk: ViT, parts: ModalityParts, samples: Sequence[Sample]) -> list[Described]:
-    """Tokens of each image at the cut, and statistics after every block of the plain trunk."""
+def _described(trunk: ViT, parts: ModalityParts, samples: Sequence[Sample]) -> list[Described]:
     found: dict[int, Described] = {}
     for places, embedded in _packed(trunk, parts, samples):
         rows, x, at_cut = [], embedded, embedded

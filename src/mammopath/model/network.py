@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, cast
 
 import torch
@@ -15,7 +16,7 @@ from mammopath.errors import ConfigError, WeightsError
 from mammopath.model import tuning
 from mammopath.model.fusion import Fusion, Side
 from mammopath.model.lower import describe, tokens_at_cut
-from mammopath.model.packing import as_stored, grid_of
+from mammopath.model.packing import as_stored, grid_of, without_padding
 from mammopath.model.parts import IMAGENET_MEAN, IMAGENET_STD, Colours, ModalityParts
 from mammopath.model.vit import BlockParts, Layout, ViT, ViTShape
 from mammopath.settings import ModelSettings, TrainSettings
@@ -103,7 +104,7 @@ class Network(nn.Module):
             precision: of the frozen part below the cut; the rest follows the autocast around the call.
         """
         if batch.samples:
-            batch = self._with_tokens(batch, precision)
+            batch = self.with_tokens(batch, precision=precision)
         return self.upper(batch, style)
 
     def lower(
@@ -125,19 +126,26 @@ class Network(nn.Module):
             described = describe(self.trunk, self.of(modality), samples)
         return [replace(d, tokens=as_stored(d.tokens)) for d in described]
 
-    def upper(self, batch: Batch, style: Style | None = None) -> Output:
+    def upper(self, batch: Batch, style: Style | None = None, *, watch: list[Tensor] | None = None) -> Output:
         """What the network says of a batch of tokens at the cut.
+
+        Args:
+            batch: of one modality.
+            style: as in ``forward``.
+            watch: collects the attention of each block above the cut, for explanations (``Layout.watch``).
 
         Raises:
             ValueError: the batch holds no tokens, or the style belongs to a block that is not above the cut.
         """
         parts, prefix = self.of(batch.modality), self.shape.prefix
         self._check_style(style, batch.modality)
-        x, read, layout = _tokens(batch, prefix), [], _layout(batch, prefix)
+        x, read, layout = _tokens(batch, prefix), [], replace(_layout(batch, prefix), watch=watch)
+        whole = watch is not None or self.settings.adapter == "convpass"  # need every token at its place
         for number in range(parts.cut, parts.top + 1):
             if number > parts.cut:
                 own = cast(BlockParts, parts.blocks[number - parts.cut - 1])
-                x = self.trunk.blocks[number - 1](x, layout, own)
+                block = partial(self.trunk.blocks[number - 1], parts=own)
+                x = block(x, layout) if whole else without_padding(block, x, layout)
             if style is not None and style.block == number + 1:
                 x = torch.cat([x[:, :prefix], style.apply(x[:, prefix:], batch.valid)], dim=1)
             if number in parts.readout:
@@ -147,12 +155,19 @@ class Network(nn.Module):
             tokens = tokens.float()
             return parts.heads(tokens[:, 0], tokens[:, prefix:], batch)
 
-    def fuse(self, outputs: Mapping[Modality, Output], batches: Mapping[Modality, Batch]) -> FusedOutput:
+    def fuse(
+        self,
+        outputs: Mapping[Modality, Output],
+        batches: Mapping[Modality, Batch],
+        *,
+        watch: list[Tensor] | None = None,
+    ) -> FusedOutput:
         """What the network says of patients from both modalities together, by their pairing keys alone.
 
         Args:
             outputs: of this network, of either or both modalities.
             batches: that they were made from; only ``Batch.pair`` is read.
+            watch: collects the cross-modal attention, for explanations.
 
         Raises:
             ConfigError: ``model.fusion`` is off.
@@ -164,7 +179,7 @@ class Network(nn.Module):
             )
         sides = {m: _side(outputs[m], batches[m]) for m in outputs}
         with torch.autocast(self.device().type, enabled=False):
-            return self.fusion(sides.get("mammogram"), sides.get("pathology"))
+            return self.fusion(sides.get("mammogram"), sides.get("pathology"), watch=watch)
 
     # ------------------------------------------------------------ weights
 
@@ -223,7 +238,8 @@ class Network(nn.Module):
                 f"style in front of block {style.block} would not run: {modality} takes {low} to {high}"
             )
 
-    def _with_tokens(self, batch: Batch, precision: Precision) -> Batch:
+    def with_tokens(self, batch: Batch, *, precision: Precision = "fp32") -> Batch:
+        """The batch with its samples turned into tokens at the cut."""
         tokens = self.lower(batch.samples, batch.modality, precision=precision)
         grids = [grid_of(s, self.cell(batch.modality)) for s in batch.samples]
         place = torch.tensor(grids, device=batch.valid.device)

@@ -1,6 +1,7 @@
 """Real tokens of images without their padding, and back onto the grid."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -8,10 +9,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mammopath.errors import ConfigError
-from mammopath.model.vit import Grid
+from mammopath.model.vit import Grid, Layout
 from mammopath.tensors import Sample, share_per_token
 
 HALF = torch.finfo(torch.float16).max
+ALIKE = 1.5
+"""Lengths that differ less than this go through a block together, the shorter ones padded."""
+
 TOKENS_AT_ONCE = 8192
 """Tokens that go through the frozen trunk together."""
 
@@ -46,6 +50,46 @@ def groups(lengths: Sequence[int]) -> Iterator[list[int]]:
         places = [i for i, other in enumerate(lengths) if other == length]
         size = max(1, TOKENS_AT_ONCE // length)
         yield from (places[i : i + size] for i in range(0, len(places), size))
+
+
+def without_padding(
+    run: Callable[[Tensor, Layout], Tensor], x: Float[Tensor, "b m d"], layout: Layout
+) -> Float[Tensor, "b m d"]:
+    """Run a block on real tokens alone: images of like length together, each group cut to its longest.
+
+    Small patches beside large fields would otherwise be padded many times over.
+
+    Args:
+        run: maps tokens (b, m, d) and their layout to new tokens; does not ask for their grid.
+        x: tokens, prefix first.
+        layout: says which are real.
+
+    Returns:
+        New tokens at their old places, zero on padding.
+    """
+    keep = layout.keep
+    if keep is None:
+        return run(x, layout)
+    lengths = keep.sum(1).tolist()
+    out = torch.zeros_like(x)
+    for places in _alike(lengths):
+        rows, longest = torch.tensor(places, device=x.device)[:, None], max(lengths[i] for i in places)
+        index = keep[rows[:, 0]].byte().argsort(dim=1, descending=True, stable=True)[:, :longest]
+        real = keep[rows, index]
+        own = replace(layout, keep=None if bool(real.all()) else real, grids=None)
+        out[rows, index] = (run(x[rows, index], own) * real[..., None]).to(out.dtype)
+    return out
+
+
+def _alike(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Places by length, shortest first; a group holds no length beyond ``ALIKE`` times its shortest."""
+    group: list[int] = []
+    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if group and lengths[place] > ALIKE * lengths[group[0]]:
+            yield group
+            group = []
+        group.append(place)
+    yield group
 
 
 def on_grid(

@@ -28,13 +28,12 @@ class ModalityParts(nn.Module):
         self.readout = settings.readout[modality]
         self.cut = settings.cut.get(modality, 0)
         self.token_pool = settings.token_pool.get(modality, 1)
+        self.tile = settings.tile.get(modality, 0)
         self.stem = PatchEmbed(CHANNELS[modality], shape)
         self.blocks = nn.ModuleList(_block_parts(settings, shape.width) for _ in range(self.cut, self.top))
         self.norm = nn.LayerNorm(shape.width, eps=1e-6) if settings.modality_norms else None
         self.mix = nn.Parameter(torch.zeros(len(self.readout))) if len(self.readout) > 1 else None
-        self.heads = Heads(
-            shape.width, hidden=settings.pool_width, align=settings.align_width, dropout=settings.dropout
-        )
+        self.heads = Heads(shape.width, settings, modality)
 
     @property
     def top(self) -> int:

@@ -89,6 +89,12 @@ def pool_segments(
     return h.new_zeros(count, h.shape[1]).index_add(0, segment, weight[:, None] * h), weight
 
 
+def segment_means(values: Float[Tensor, " n"], segment: Int[Tensor, " n"], count: int) -> Float[Tensor, " s"]:
+    """Plain mean of each of ``count`` bags; zero for a bag without elements."""
+    total = values.new_zeros(count).index_add(0, segment, values)
+    return total / torch.bincount(segment, minlength=count).clamp(min=1)
+
+
 def masked_softmax(score: Float[Tensor, "*b n"], valid: Bool[Tensor, "*b n"]) -> Float[Tensor, "*b n"]:
     """Softmax over the valid elements of the last axis; all zero where none is valid."""
     # The finite floor, not -inf, keeps a bag without valid elements free of NaN.

@@ -63,11 +63,14 @@ class Layout:
         prefix: number of CLS and register tokens.
         keep: False on padding; None where every token is real.
         grids: grid of each image, whose tokens follow the prefix; None where tokens have no place.
+        watch: where each block leaves its attention (b, heads, m, m), which is then computed in the open, as
+            explanations need it; None computes it as fast as possible and keeps nothing.
     """
 
     prefix: int
     keep: Bool[Tensor, "b m"] | None = None
     grids: tuple[Grid, ...] | None = None
+    watch: list[Tensor] | None = None
 
 
 class BlockParts(nn.Module):
@@ -103,15 +106,19 @@ class Attention(nn.Module):
         self.proj = nn.Linear(shape.width, shape.width)
 
     def forward(
-        self, x: Float[Tensor, "b m d"], keep: Bool[Tensor, "b m"] | None, on_qkv: nn.Module | None
+        self, x: Float[Tensor, "b m d"], layout: Layout, on_qkv: nn.Module | None
     ) -> Float[Tensor, "b m d"]:
-        """Every token attends to the tokens that ``keep`` marks."""
+        """Every token attends to the tokens that ``layout.keep`` marks."""
         b, m, d = x.shape
         qkv = self.qkv(x) if on_qkv is None else self.qkv(x) + on_qkv(x)
         split = qkv.view(b, m, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
         q, k, v = (split.contiguous() if m > LONG else split).unbind(0)
-        mask = None if keep is None else keep[:, None, None, :]
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        mask = None if layout.keep is None else layout.keep[:, None, None, :]
+        if layout.watch is None:
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        else:
+            layout.watch.append(_attention(q, k, mask))
+            mixed = layout.watch[-1] @ v
         return self.proj(mixed.transpose(1, 2).reshape(b, m, d))
 
 
@@ -160,7 +167,7 @@ class Block(nn.Module):
         parts = parts or BlockParts()
         # Adapters add in place: after a branch is added, x is a tensor of this call that nobody else holds.
         h = (parts.norm1 or self.norm1)(x)
-        x = _add(x, self.attn(h, layout.keep, parts.on_qkv), self.ls1)
+        x = _add(x, self.attn(h, layout, parts.on_qkv), self.ls1)
         if parts.beside_attention is not None:
             x += parts.beside_attention(h, layout)
         h = (parts.norm2 or self.norm2)(x)
@@ -239,6 +246,13 @@ class ViT(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
+
+
+def _attention(
+    q: Float[Tensor, "b h m c"], k: Float[Tensor, "b h m c"], mask: Bool[Tensor, "b 1 1 m"] | None
+) -> Float[Tensor, "b h m m"]:
+    score = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5
+    return (score if mask is None else score.masked_fill(~mask, -torch.inf)).softmax(dim=-1)
 
 
 def _add(

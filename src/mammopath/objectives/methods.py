@@ -7,7 +7,7 @@ from mammopath.config import parse
 from mammopath.errors import ConfigError
 from mammopath.objectives.recipe import AlignRecipe, InvarianceRecipe, Recipe, StyleRecipe, TaskRecipe
 
-_ALL_TASKS = TaskRecipe(lesion=0.5, boxes=0.5, severity=0.5, fusion=0.5, fusion_kind="cross")
+_ALL_TASKS = TaskRecipe(lesion=0.5, boxes=0.5, severity=0.5, ordinal=0.25, fusion=0.5, fusion_kind="cross")
 _MIXSTYLE = StyleRecipe(kind="mixstyle", alpha=0.1, probability=0.5, share=0.5)
 _IRM = InvarianceRecipe(kind="irm", weight=100.0, anneal=0.1)
 _SUPCON = AlignRecipe(kind="supcon", weight=0.1, temperature=0.07)
@@ -30,6 +30,13 @@ METHODS: dict[str, Recipe] = {
     "pcgrad": Recipe(
         caption="All tasks, conflicting gradients projected away",
         tasks=_ALL_TASKS.model_copy(update={"weighting": "pcgrad"}),
+    ),
+    "lesion": Recipe(
+        caption="ERM with a lesion map learnt from image labels alone", tasks=TaskRecipe(lesion=1.0)
+    ),
+    "top_tokens": Recipe(
+        caption="Image score from the highest tokens of the lesion map, taught by outlines where known",
+        tasks=TaskRecipe(boxes=1.0, image_score="top_tokens"),
     ),
     "mixstyle": Recipe(caption="MixStyle on tokens", style=_MIXSTYLE),
     "efdmix": Recipe(

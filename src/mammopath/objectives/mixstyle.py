@@ -63,7 +63,8 @@ def match_values(
     place = (quantile * count[partner]).long().minimum(count[partner] - 1)
     target = order.values[partner].gather(1, place)
     moved = tokens + (1 - keep)[:, None, None] * (target - tokens.detach())
-    return torch.where(valid[..., None], moved, tokens)
+    known = valid & valid.any(1)[partner, None]  # a partner without a valid token has nothing to give
+    return torch.where(known[..., None], moved, tokens)
 
 
 def perturb_style(

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from mammopath.settings import Settings
+from mammopath.settings import ImageScore, Settings
 from mammopath.types import MODALITIES, Modality
 
 StyleKind = Literal["none", "mixstyle", "efdmix", "dsu"]
@@ -25,10 +25,14 @@ class TaskRecipe(Settings):
     """Of the lesion map, learnt from annotated findings where a source has them."""
     severity: float = Field(0.0, ge=0)
     """Of the severity category (CORN)."""
+    ordinal: float = Field(0.0, ge=0)
+    """Of each patient's BI-RADS assessment (mammograms) and pN stage (pathology), where known (CORN)."""
     fusion: float = Field(0.0, ge=0)
     """Of malignancy and severity read from both modalities of the same patient."""
     fusion_kind: Literal["late", "cross"] = "late"
     """``late`` averages the two patients' logits; ``cross`` reads the cross-attention of the network."""
+    image_score: ImageScore = "pooled"
+    """What an image's malignancy is read from; see ``model.image_score``, which this replaces."""
     top_share: float = Field(0.05, gt=0, le=1)
     """Share of an image's tokens that speaks for the image in the lesion map (at least one token)."""
     weighting: Literal["fixed", "uncertainty", "pcgrad"] = "fixed"

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mammopath.objectives.recipe import TaskRecipe
-from mammopath.objectives.tasks import box_loss, corn_loss, lesion_loss, malignancy_loss, per_patient
+from mammopath.objectives.tasks import box_loss, corn_loss, lesion_loss, malignancy_loss, nothing, per_patient
 from mammopath.tensors import Batch, FusedOutput, Output
 from mammopath.types import Modality
 
@@ -60,12 +60,21 @@ def _severity(recipe: TaskRecipe, output: Output, batch: Batch) -> Taught:
     return corn_loss(output.severity, batch.severity), batch.severity
 
 
+def _ordinal(recipe: TaskRecipe, output: Output, batch: Batch) -> Taught:
+    del recipe
+    if output.ordinal is None or batch.ordinal is None:
+        return nothing(output.logit), batch.malignant.new_full((1,), torch.nan)
+    levels = per_patient(batch.ordinal, batch.patient, output.patients)
+    return corn_loss(output.ordinal, levels), levels
+
+
 TASKS: dict[str, Callable[[TaskRecipe, Output, Batch], Taught]] = {
     "malignancy": _malignancy,
     "patient": _patient,
     "lesion": _lesion,
     "boxes": _boxes,
     "severity": _severity,
+    "ordinal": _ordinal,
 }
 """Tasks of one modality, by the name of their weight in the recipe."""
 
