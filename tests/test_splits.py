@@ -162,10 +162,10 @@ def test_a_published_test_split_is_kept_and_its_patients_do_not_train():
 
 def test_hashing_does_not_depend_on_the_process():
     code = (
-        "from tests.test_splits import _site; from mammopath.cohort.splits import fold;"
+        "from test_splits import _site; from mammopath.cohort.splits import fold;"
         "print(fold([*_site('a', 20), *_site('b', 20)], held_out='b', validation=.2, test_share=.3, seed=1))"
     )
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parent
     said = {
         subprocess.run(
             [sys.executable, "-c", code],

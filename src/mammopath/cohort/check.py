@@ -6,12 +6,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from mammopath.cohort.contradictions import contradictions
 from mammopath.cohort.duplicates import Look, look, nearly_same, same
 from mammopath.cohort.manifest import Manifest, concat
 from mammopath.cohort.rules import Fault, Severity, check_table, fault
 from mammopath.cohort.splits import person_names
 from mammopath.errors import ImageReadError
-from mammopath.images.read import Image, read_image
+from mammopath.images.read import Pixels, read_image
+from mammopath.images.slide import open_slide
+from mammopath.prepare.overview import overview
+from mammopath.sources.slides import SLIDE
 from mammopath.types import Record
 
 Track = Callable[[Iterable[int], str, int], Iterable[int]]
@@ -23,9 +27,22 @@ _TROUBLES: Mapping[str, tuple[Severity, str, str]] = {
     "unreadable": ("error", "unreadable", "{n} files cannot be read; index again to leave them out"),
     "flat": ("error", "flat", "{n} images have (nearly) the same value everywhere"),
     "outside": ("error", "finding_outside", "{n} images have a finding that lies outside them"),
+    "inverted": (
+        "warning",
+        "inverted",
+        "{n} mammograms are bright where there is air: their photometric interpretation is wrong",
+    ),
+    "side": (
+        "warning",
+        "side_unlike_pixels",
+        "{n} mammograms show the chest wall where the other breast has it: wrong side, or mirrored",
+    ),
     "beyond": ("info", "finding_beyond_edge", "{n} images have a finding that reaches beyond their edge"),
 }
 """What can be wrong with one image: severity, code and sentence."""
+
+_OVERVIEW = 1024
+"""Longest side of the overview of a slide, in pixels."""
 
 _EDGE = 1.0
 """Pixels by which a finding may reach beyond the edge without a word: rounding."""
@@ -92,20 +109,35 @@ def _look_at(
     troubles: defaultdict[str, list[str]] = defaultdict(list)
     for i in numbers:
         try:
-            image = read_image(records[i].path)
+            pixels, size = _shown(records[i])
         except ImageReadError as error:
             troubles["unreadable"].append(f"{records[i].image_id} ({error.code}): {error.why}")
             continue
-        looks[i] = look(image.pixels)
-        for code in _troubles(records[i], image, looks[i]):
+        looks[i] = look(pixels)
+        told = contradictions(records[i], pixels) if _is_film(records[i], pixels, looks[i]) else ()
+        for code in (*_troubles(records[i], size, looks[i]), *told):
             troubles[code].append(records[i].image_id)
     return looks, troubles
 
 
-def _troubles(record: Record, image: Image, seen: Look) -> Iterator[str]:
+def _is_film(record: Record, pixels: Pixels, seen: Look) -> bool:
+    return record.modality == "mammogram" and pixels.ndim == 2 and not seen.is_flat
+
+
+def _shown(record: Record) -> tuple[Pixels, tuple[int, int]]:
+    """Pixels of an image, of a slide those of its overview; and height and width at level 0."""
+    if not record.attributes.items() >= SLIDE.items():
+        pixels = read_image(record.path).pixels
+        return pixels, pixels.shape[:2]
+    with open_slide(record.path, record.spacing) as slide:
+        longest = max(slide.width * slide.spacing.um_x, slide.height * slide.spacing.um_y)
+        return overview(slide, longest / min(_OVERVIEW, slide.width)), (slide.height, slide.width)
+
+
+def _troubles(record: Record, size: tuple[int, int], seen: Look) -> Iterator[str]:
     if seen.is_flat:
         yield "flat"
-    height, width = image.pixels.shape[:2]
+    height, width = size
     boxes = [finding.box() for finding in record.findings]
     if any(right < 0 or bottom < 0 or left > width or top > height for left, top, right, bottom in boxes):
         yield "outside"

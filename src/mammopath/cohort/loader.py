@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from mammopath.cohort.store import Stored
 from mammopath.settings import TrainSettings
 from mammopath.tensors import Batch, Sample, share_per_token
-from mammopath.types import MODALITIES, Modality, Record
+from mammopath.types import MODALITIES, ORDINALS, Modality, Record
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Labels:
     domain: Int[Tensor, " r"]
     patient: Int[Tensor, " r"]
     pair: Int[Tensor, " r"]
+    ordinal: Float[Tensor, " r"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ def label_table(records: Sequence[Record], sites: Mapping[Modality, Sequence[str
         domain=torch.tensor([domains.get((r.modality, r.domain), -1) for r in records]),
         patient=torch.tensor([patients[r.patient] for r in records]),
         pair=torch.tensor([pairs.get(r.pair_key, -1) for r in records]),
+        ordinal=torch.tensor([ORDINALS[r.modality].level(r.attributes) for r in records]),
     )
 
 
@@ -83,6 +85,7 @@ def collate(
         domain=labels.domain[index],
         patient=labels.patient[index],
         pair=labels.pair[index],
+        ordinal=labels.ordinal[index],
         row=index,
         valid=pad_sequence([m.valid for m in masks], batch_first=True),
         lesion=pad_sequence([m.lesion for m in masks], batch_first=True, padding_value=float("nan")),

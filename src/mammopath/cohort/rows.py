@@ -66,18 +66,25 @@ def from_row(row: dict[str, Any], root: Path) -> Record:
 
 
 def _plain_finding(finding: Finding) -> dict[str, Any]:
-    return {
+    """Without the key ``holes`` where there is none, so that fingerprints of older manifests stay true."""
+    plain = {
         "kind": finding.kind,
         "points": [[float(x), float(y)] for x, y in finding.points],
         "radius": float(finding.radius),
         "malignant": _or_none(finding.malignant),
         "name": finding.name,
     }
+    holes = [[[float(x), float(y)] for x, y in hole] for hole in finding.holes]
+    return plain | ({"holes": holes} if holes else {})
 
 
 def _finding(values: dict[str, Any]) -> Finding:
-    points = tuple((float(x), float(y)) for x, y in values["points"])
-    return Finding(**values | {"points": points, "malignant": _or_nan(values["malignant"])})
+    points, holes = _points(values["points"]), tuple(map(_points, values.get("holes", ())))
+    return Finding(**values | {"points": points, "malignant": _or_nan(values["malignant"]), "holes": holes})
+
+
+def _points(values: list[list[float]]) -> tuple[tuple[float, float], ...]:
+    return tuple((float(x), float(y)) for x, y in values)
 
 
 def _or_none(value: float) -> float | None:

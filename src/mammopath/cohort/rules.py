@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mammopath.cohort.splits import person_names
+from mammopath.sources.flags import FLAGS, flags_of
+from mammopath.sources.slides import MATERIAL, SLIDE
 from mammopath.types import SEVERITIES, Modality, Record
 
 Severity = Literal["leak", "error", "warning", "info"]
@@ -138,6 +140,28 @@ def _spacings(records: Sequence[Record]) -> Iterator[Fault]:
             yield fault("info", "spacing_nominal", f"{{n}} images of {site} have a nominal spacing", nominal)
 
 
+def _same_tissue_twice(records: Sequence[Record]) -> Iterator[Fault]:
+    """Slides, and patches that another data set has cut from the same slides."""
+    slides: defaultdict[str, list[str]] = defaultdict(list)
+    patches: defaultdict[str, list[str]] = defaultdict(list)
+    for record in records:
+        is_slide = record.attributes.items() >= SLIDE.items()
+        (slides if is_slide else patches)[record.attributes.get(MATERIAL, "")].append(record.image_id)
+    for material in sorted((slides.keys() & patches.keys()) - {""}):
+        what = f"{{n}} patches are cut from slides of {material}, which are here too: use either of them"
+        yield fault("error", "same_tissue_twice", what, patches[material])
+
+
+def _flags(records: Sequence[Record]) -> Iterator[Fault]:
+    """What a source found odd about images that it lists all the same."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for record in records:
+        for flag in flags_of(record.attributes):
+            found[flag].append(record.image_id)
+    for flag, where in sorted(found.items()):
+        yield fault("warning", f"flag_{flag}", f"{{n}} images {FLAGS.get(flag, flag)}", where)
+
+
 def _is_absurd(record: Record) -> bool:
     if record.spacing is None:
         return False
@@ -189,5 +213,7 @@ RULES: tuple[Callable[[Sequence[Record]], Iterator[Fault]], ...] = (
     _labels_tied_to_sites,
     _too_few_sites,
     _spacings,
+    _same_tissue_twice,
+    _flags,
 )
 """Rules in the order of the report."""

@@ -6,8 +6,9 @@ and parallel writers of the same key write the same content.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import safetensors
 import safetensors.torch
@@ -41,11 +42,28 @@ def view_key(recipe: str, image_hash: str, draw: int) -> str:
     return hashlib.sha256(f"{recipe}|{image_hash}|{draw}".encode()).hexdigest()
 
 
+@dataclass
+class Memory:
+    """Views that this process has read, up to a number of bytes: every run of a study asks for the same."""
+
+    budget: int
+    kept: dict[Path, Stored] = field(default_factory=dict)
+
+    def offer(self, path: Path, stored: Stored) -> None:
+        """Keep a view if there is room."""
+        size = sum(value.numel() * value.element_size() for value in vars(stored).values())
+        if size <= self.budget:
+            self.budget -= size
+            self.kept[path] = stored
+
+
 @dataclass(frozen=True)
 class TokenStore:
     """A folder of stored views."""
 
     folder: Path
+    memory: ClassVar[Memory] = Memory(3 << 30)
+    """Of the process, not of a store: studies send their store to workers anew with each run."""
 
     def path(self, key: str) -> Path:
         """Where a key lives."""
@@ -70,10 +88,14 @@ class TokenStore:
             KeyError: the view is not there, or its file is damaged (then it is removed, to be made again).
         """
         path = self.path(key)
+        if path in self.memory.kept:
+            return self.memory.kept[path]
         try:
-            return Stored(**safetensors.torch.load_file(path))
+            stored = Stored(**safetensors.torch.load_file(path))
         except FileNotFoundError:
             raise KeyError(key) from None
         except (OSError, TypeError, safetensors.SafetensorError):
             path.unlink(missing_ok=True)
             raise KeyError(key) from None
+        self.memory.offer(path, stored)
+        return stored
