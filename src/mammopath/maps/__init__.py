@@ -1,0 +1,1 @@
+"""Maps: where a network looked, as values with units and as pictures."""
