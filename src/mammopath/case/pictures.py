@@ -1,0 +1,163 @@
+"""Pictures of a case: every image with its maps, and the links between regions and patches."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Shaped
+from PIL import Image, ImageDraw, ImageFont
+
+from mammopath import RESEARCH_USE_ONLY
+from mammopath.case.links import OWN
+from mammopath.case.values import Link, Links, Patch, Prediction, SeenImage
+from mammopath.errors import ImageReadError
+from mammopath.images.read import read_image
+from mammopath.maps.overlay import Picture, crop, overlay, picture
+from mammopath.maps.values import AttentionMap
+
+WIDTH, TILE, GAP, VIEW = 1200, 118, 22, 520
+"""Of the picture of links: width, side of a patch, space between, height of a view."""
+
+PAPER, INK, QUIET, WARN = (255, 255, 255), (27, 31, 36), (77, 86, 97), (138, 59, 0)
+
+LINES = ((0, 114, 178), (213, 94, 0), (0, 121, 90), (170, 51, 119), (122, 79, 163))
+"""After Okabe and Ito; regions are also numbered, so that colour is not needed."""
+
+
+@dataclass(frozen=True)
+class Album:
+    """Pixels of a case's images as stored, read once more for looking at; those that fail are left out."""
+
+    pixels: Mapping[str, Shaped[np.ndarray, "_ _ *c"]]
+    pictures: Mapping[str, Picture]
+
+
+def album(prediction: Prediction) -> Album:
+    """Read the images of a prediction."""
+    pixels: dict[str, np.ndarray] = {}
+    pictures: dict[str, Picture] = {}
+    for seen in prediction.images:
+        name = seen.record.image_id
+        pixels[name] = read_image(seen.record.path).pixels
+        mark = seen.mark if seen.record.modality == "mammogram" else "tissue"
+        pictures[name] = picture(pixels[name], spacing=seen.record.spacing, mark=mark)
+    return Album(pixels, pictures)
+
+
+def link_picture(prediction: Prediction, kept: Album) -> Image.Image | None:
+    """Regions of one modality, joined to the patches of the other that belong to them; None without."""
+    links = prediction.links
+    shown = [link for link in (links.to_tissue or links.to_mammogram) if link.patches][: len(LINES)]
+    if not shown:
+        return None
+    names = list(dict.fromkeys(link.image_id for link in shown))[:2]
+    shown = [link for link in shown if link.image_id in names]
+    height = max(VIEW, len(shown) * (TILE + GAP + 22)) + 100
+    page = Image.new("RGB", (WIDTH, height), PAPER)
+    draw = ImageDraw.Draw(page)
+    scales = _views(page, prediction, kept, names)
+    left = WIDTH - 5 * (TILE + GAP)
+    _text(draw, (left, 12), _title(links), 16, INK if links.kind == OWN else WARN)
+    for row, link in enumerate(shown):
+        top = 46 + row * (TILE + GAP + 22)
+        start = _region(draw, link, scales[link.image_id], row)
+        _row(page, draw, link, kept, start=start, at=(left, top), colour=LINES[row])
+    _text(draw, (12, height - 24), RESEARCH_USE_ONLY, 13, QUIET)
+    return page
+
+
+def _title(links: Links) -> str:
+    other = "tissue" if links.to_tissue else "mammogram"
+    if links.kind == OWN:
+        return f"{other.capitalize()} patches of this patient, by {links.by}"
+    return f"{other.upper()} OF REFERENCE CASES, NOT THIS PATIENT"
+
+
+def _views(
+    page: Image.Image, prediction: Prediction, kept: Album, names: Sequence[str]
+) -> dict[str, tuple[float, float, float]]:
+    """Paste the views; place and scale of each, from level-0 pixels to the page."""
+    found: dict[str, tuple[float, float, float]] = {}
+    room = (WIDTH - 5 * (TILE + GAP) - 40) // len(names)
+    draw = ImageDraw.Draw(page)
+    for number, name in enumerate(names):
+        seen = next(i for i in prediction.images if i.record.image_id == name)
+        small = kept.pictures[name]
+        drawn = Image.fromarray(overlay(guide(seen), small))
+        scale = min((room - 12) / drawn.width, VIEW / drawn.height)
+        drawn = drawn.resize((round(drawn.width * scale), round(drawn.height * scale)))
+        left = 12 + number * room
+        page.paste(drawn, (left, 46))
+        _text(draw, (left, 12), seen.mark, 16, INK)
+        found[name] = (float(left), 46.0, scale * small.frame.scale_x)
+    return found
+
+
+def guide(seen: SeenImage) -> AttentionMap:
+    """The map that findings come from, or the attention where there is no lesion map."""
+    return seen.maps.get("lesion") or seen.maps["attention"]
+
+
+def _region(
+    draw: ImageDraw.ImageDraw, link: Link, place: tuple[float, float, float], row: int
+) -> tuple[float, float]:
+    """Frame a region; where its lines start."""
+    left, top, scale = place
+    box = [left + link.box[0] * scale, top + link.box[1] * scale, left + link.box[2] * scale]
+    box.append(top + link.box[3] * scale)
+    draw.rectangle(box, outline=LINES[row], width=3)
+    _text(draw, (box[0] + 4, box[1] + 2), str(link.number), 16, PAPER)
+    return box[2], (box[1] + box[3]) / 2
+
+
+def _row(
+    page: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    link: Link,
+    kept: Album,
+    *,
+    start: tuple[float, float],
+    at: tuple[int, int],
+    colour: tuple[int, int, int],
+) -> None:
+    for k, patch in enumerate(link.patches):
+        left, top = at[0] + k * (TILE + GAP), at[1]
+        if k == 0:
+            middle = (left - 2, top + TILE / 2)
+            draw.line((*start, left - 26, middle[1], *middle), fill=colour, width=3)
+        else:
+            draw.line((left - GAP, top + TILE / 2, left, top + TILE / 2), fill=colour, width=1 + (k < 3))
+        page.paste(Image.fromarray(_tile(patch, kept)), (left, top))
+        draw.rectangle((left, top, left + TILE - 1, top + TILE - 1), outline=colour, width=2)
+        _text(draw, (left, top + TILE + 2), caption(patch), 12, WARN if patch.whose else INK)
+
+
+def caption(patch: Patch) -> str:
+    """Weight, and of a reference what it was."""
+    if not patch.whose:
+        return f"{100 * patch.weight:.0f} % of the link"
+    return f"reference, {'malignant' if patch.malignant == 1 else 'not malignant'}"
+
+
+def _tile(patch: Patch, kept: Album) -> Shaped[np.ndarray, "side side 3"]:
+    """A patch with what lies around it; grey where its image is not at hand."""
+    pixels = kept.pixels.get(patch.image_id)
+    if pixels is None and patch.path:
+        try:
+            pixels = read_image(Path(patch.path)).pixels
+        except ImageReadError:
+            pixels = None
+    if pixels is None or patch.box is None:
+        return np.full((TILE, TILE, 3), 200, np.uint8)
+    return crop(pixels, patch.box, side=TILE)
+
+
+def _text(
+    draw: ImageDraw.ImageDraw,
+    at: tuple[int | float, int | float],
+    text: str,
+    size: int,
+    colour: tuple[int, ...],
+) -> None:
+    draw.text(at, text, fill=colour, font=ImageFont.load_default(size))
