@@ -1,0 +1,193 @@
+"""The acceptance test of a site: a run's scores on labelled local cases, judged with its study as a prior."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from mammopath import RESEARCH_USE_ONLY
+from mammopath.bench import prepare_bench
+from mammopath.cohort.loader import label_table
+from mammopath.confidence import FILE as CONFIDENCE
+from mammopath.confidence import Confidence, read_confidence, settle
+from mammopath.errors import DataError
+from mammopath.evaluate import Unit, by_unit
+from mammopath.familiarity import row_features
+from mammopath.metrics.ood import unfamiliar
+from mammopath.metrics.siting import Rules
+from mammopath.parallel import threads
+from mammopath.predict import predict, prediction_table
+from mammopath.progress import Track, silent
+from mammopath.runs import Run, load_run
+from mammopath.types import Modality
+from mammopath.verdict import Criterion, Decision, Sample, Targets, decide, priors_from
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome for one modality.
+
+    Attributes:
+        more: further cases, where the decision is ``more``; None if the site lies too close to a target.
+        unfamiliar: share of local cases unlike the training sites; NaN where not known.
+    """
+
+    modality: str
+    decision: Decision
+    why: str
+    more: int | None
+    cases: int
+    patients: int
+    positives: int
+    earlier_sites: int
+    auc: Criterion
+    sensitivity: Criterion
+    unfamiliar: float
+
+
+def earlier_lines(
+    lines: Sequence[Mapping[str, Any]], *, method: str, modality: str, but: Sequence[str]
+) -> list[Mapping[str, Any]]:
+    """Held-out lines of a method and modality; sites that are judged now are no earlier ones."""
+    return [
+        line
+        for line in lines
+        if line["held_out"] == line["site"]
+        and (line["method"], line["modality"], line["adaptation"]) == (method, modality, "none")
+        and line["site"] not in but
+    ]
+
+
+def accept_site(
+    run: Path,
+    manifest: Path,
+    lines: Sequence[Mapping[str, Any]],
+    *,
+    targets: Targets,
+    rules: Rules | None = None,
+    unit: Unit | None = None,
+    track: Track = silent,
+) -> list[Verdict]:
+    """Score the labelled cases of a manifest and judge the run there, per modality.
+
+    Args:
+        run: folder of the run as it would be used.
+        manifest: labelled local cases, which took no part in training or selection.
+        lines: results lines of the run's study; may be empty.
+        targets: AUC and sensitivity.
+        rules: None for the default ones.
+        unit: of evaluation; None for the run's own.
+        track: shows progress.
+
+    Raises:
+        DataError: no labelled case of a modality that the run reads, or one that selected it.
+    """
+    loaded, known = load_run(run), _confidence(run)
+    table = _scored(loaded, known, manifest, track=track)
+    _demand_unseen(run, table)
+    unit = unit or loaded.settings.data.unit
+    verdicts = []
+    for modality, one in known.items():
+        mine = table.filter(pl.col("modality") == modality)
+        rows = by_unit(mine, unit)
+        if not rows.height or unit not in one.settled:
+            continue
+        settled, logits = one.settled[unit], rows["logit"].to_numpy()
+        sample = Sample(
+            labels=rows["malignant"].to_numpy().astype(np.int64),
+            logits=logits,
+            patients=rows["patient"].to_numpy(),
+            called=settled.probability(logits) >= settled.threshold,
+        )
+        old = earlier_lines(
+            lines, method=loaded.settings.train.method, modality=modality, but=rows["site"].unique().to_list()
+        )
+        verdict = _of_modality(modality, sample, old, targets, rules or Rules())
+        verdicts.append(replace(verdict, unfamiliar=_share_unfamiliar(mine)))
+    if not verdicts:
+        raise DataError(f"{manifest}: has no labelled case of a modality that {run} reads")
+    return verdicts
+
+
+def as_json(verdicts: Sequence[Verdict], run: Path, targets: Targets) -> dict[str, Any]:
+    """What ``--out`` writes."""
+    told = [{k: _plain(v) for k, v in asdict(one).items()} for one in verdicts]
+    return {"notice": RESEARCH_USE_ONLY, "run": str(run), "targets": asdict(targets), "verdicts": told}
+
+
+def _of_modality(
+    modality: Modality,
+    sample: Sample,
+    old: Sequence[Mapping[str, Any]],
+    targets: Targets,
+    rules: Rules,
+) -> Verdict:
+    decision, why, more, auc, sensitivity = decide(sample, priors_from(old), targets, rules=rules)
+    return Verdict(
+        modality=modality,
+        decision=decision,
+        why=why,
+        more=more,
+        cases=len(sample.labels),
+        patients=len(np.unique(sample.patients)),
+        positives=int(sample.labels.sum()),
+        earlier_sites=len({line["site"] for line in old}),
+        auc=auc,
+        sensitivity=sensitivity,
+        unfamiliar=float("nan"),
+    )
+
+
+def _scored(run: Run, known: Mapping[Modality, Confidence], manifest: Path, *, track: Track) -> pl.DataFrame:
+    """Predictions of the manifest's images, with ``familiar_p`` where the run knows what is familiar."""
+    data = run.settings.data.model_copy(update={"manifests": (manifest,), "sources": (), "limit": 0})
+    prepare = run.settings.prepare.model_copy(update={"draws": 0, "styled": 0})
+    settings = run.settings.model_copy(update={"data": data, "prepare": prepare})
+    precision = settings.train.precision
+    with threads(settings.threads):
+        bench = prepare_bench(settings, cache=settings.cache or run.folder.parent / "cache", track=track)
+        bank = bench.bank(label_table(bench.records, {}), settings, run.network)
+        rows = [i for i, r in enumerate(bench.records) if r.modality in known]
+        scores = predict(run.network, bank, bench.records, rows, precision=precision)
+        p = np.full(len(bench.records), np.nan)
+        for modality, one in known.items():
+            mine = [i for i in rows if bench.records[i].modality == modality]
+            if one.reference and mine:
+                p[mine] = one.reference.p(
+                    row_features(run.network, bank, bench.records, mine, precision=precision)
+                )
+    table = prediction_table(bench.records, scores, part=dict.fromkeys(rows, "test"), test_split=set())
+    return table.with_columns(familiar_p=pl.Series(p[scores.rows]))
+
+
+def _confidence(run: Path) -> Mapping[Modality, Confidence]:
+    """What the run's validation settled; worked out again for a run that did not keep it."""
+    if (run / CONFIDENCE).exists():
+        return read_confidence(run)
+    return settle(pl.read_parquet(run / "predictions.parquet"))
+
+
+def _demand_unseen(run: Path, table: pl.DataFrame) -> None:
+    before = pl.read_parquet(run / "predictions.parquet").filter(part="val")
+    shared = sorted(set(before["patient"]) & set(table["patient"]))
+    if shared:
+        raise DataError(
+            f"{len(shared)} patients of the manifest selected this run, as {shared[0]}: they cannot judge it"
+        )
+
+
+def _share_unfamiliar(table: pl.DataFrame) -> float:
+    p = table["familiar_p"].to_numpy()
+    return float("nan") if np.isnan(p).all() else float(unfamiliar(p).mean())
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, float):
+        return None if isnan(value) else round(value, 4)
+    return value
