@@ -1,0 +1,1 @@
+"""Whole slides: from files to patch features, bags, maps and stages."""
