@@ -10,16 +10,17 @@ from typer.testing import CliRunner
 
 from mammopath.adapting import adapt_to_held_out
 from mammopath.bench import prepare_bench
-from mammopath.cli import app
+from mammopath.cli.app import app
 from mammopath.cohort import manifest
 from mammopath.config import parse
 from mammopath.errors import AdaptationError, ConfigError
 from mammopath.files import read_lines, sha256
 from mammopath.lodo import lodo
+from mammopath.phantom.cohort import PhantomSettings
+from mammopath.phantom.generate import generate
 from mammopath.runs import load_run
 from mammopath.settings import AdaptSettings, LodoSettings
 from mammopath.sources import phantom
-from mammopath.sources.phantom_cohort import PhantomSettings
 
 SMALL = {
     "prepare": {"mammogram": {"height": 64, "width": 32}, "pathology": {"height": 32, "width": 32}},
@@ -35,7 +36,7 @@ SMALL = {
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("phantom") / "cohort"
-    phantom.generate(root, PhantomSettings(patients=8, fields=1))
+    generate(root, PhantomSettings(patients=8, fields=1))
     return root
 
 

@@ -19,11 +19,11 @@ from mammopath.localisation import PEAKS, View, localise, marked, peaks, views
 from mammopath.model.weights import build_network
 from mammopath.objectives.align import Side
 from mammopath.objectives.retrieval import chance_precision
+from mammopath.phantom.cohort import PhantomSettings
+from mammopath.phantom.generate import generate
 from mammopath.representation import FOLDS, Cohort, deal, joined, matches, probed, site_from_label, site_probe
 from mammopath.seen import Seen, people
 from mammopath.settings import LodoSettings
-from mammopath.sources.phantom import generate
-from mammopath.sources.phantom_cohort import PhantomSettings
 from mammopath.tensors import Batch, Output
 from mammopath.types import Finding, Record
 

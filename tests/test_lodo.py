@@ -22,10 +22,10 @@ from mammopath.features import SampleBank, TokenBank
 from mammopath.files import read_lines
 from mammopath.lodo import Cell, cells, finished, locked, lodo
 from mammopath.model.weights import build_network
+from mammopath.phantom.cohort import PhantomSettings
+from mammopath.phantom.generate import generate
 from mammopath.runs import load_run, writing_folder
 from mammopath.settings import LodoSettings
-from mammopath.sources.phantom import generate
-from mammopath.sources.phantom_cohort import PhantomSettings
 
 SMALL = {
     "prepare": {
@@ -111,7 +111,7 @@ def test_lines_are_the_same_whatever_the_folder(done: Path, phantom: Path, tmp_p
 def test_kill_and_resume_gives_the_same_lines(done: Path, phantom: Path, tmp_path: Path) -> None:
     out, config = tmp_path / "killed", tmp_path / "study.json"
     config.write_text(json.dumps(dump(study(phantom))))
-    program = "from mammopath.cli import main; main()"
+    program = "from mammopath.cli.app import main; main()"
     command = [sys.executable, "-c", program, "lodo", str(config), "--out", str(out)]
     process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
     deadline = time.monotonic() + 120
@@ -277,3 +277,15 @@ def test_permuted_labels_leave_nothing_to_find(phantom: Path, tmp_path: Path) ->
     outcome = run(replace(bench, records=records), settings, held_out="site_a", folder=tmp_path / "run")
     for line in result_lines(outcome.table, {}, unit="image", draws=500, seed=0):
         assert line["auc_low"] <= 0.5 <= line["auc_high"]
+
+
+def test_a_study_keeps_what_its_report_needs_of_cases_and_licences(done: Path) -> None:
+    cases = pl.read_parquet(done / "cases.parquet")
+    groups = {"view", "density", "age", "vendor", "lesion", "laterality"}
+    assert set(cases.columns) == groups | {"image_id", "path"}
+    assert all(Path(path).is_file() for path in cases["path"])
+    card = json.loads((done / "card.json").read_text())
+    assert card["encoder"]["name"] == "vit_tiny_demo"
+    assert [s["name"] for s in card["sources"]] == ["phantom"]
+    run = next((done / "runs").iterdir())
+    assert (run / "confidence.json").exists()

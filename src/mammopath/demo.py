@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mammopath.config import load
+from mammopath.phantom.cohort import PhantomSettings
+from mammopath.phantom.generate import TRUTH, generate
 from mammopath.settings import LodoSettings
-from mammopath.sources.phantom import TRUTH, generate
-from mammopath.sources.phantom_cohort import PhantomSettings
 
 CONFIG = Path(__file__).parent / "demo.yaml"
 """Ships with the package, so that the demo runs from anywhere."""

@@ -41,7 +41,9 @@ def _version(name: str) -> str:
 def _device() -> str:
     if torch.cuda.is_available():
         return f"CUDA: {torch.cuda.get_device_name()}"
-    return f"CPU, {torch.get_num_threads()} threads"
+    capability = torch.backends.cpu.get_cpu_capability()
+    slow = "" if "512" in capability else "; bf16 is slow here, keep train.*precision: fp32"
+    return f"CPU ({capability}), {torch.get_num_threads()} threads{slow}"
 
 
 def _codec(name: str) -> str:

@@ -2,27 +2,56 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from fnmatch import fnmatchcase
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from mammopath.metrics.auc import auc_interval
-from mammopath.metrics.calibration import brier, expected_calibration_error
+from mammopath.metrics.calibration import brier, expected_calibration_error, log_loss
 from mammopath.metrics.operating import operating_point, youden_threshold
-from mammopath.metrics.ranking import auc, average_precision
+from mammopath.metrics.ranking import auc, average_precision, sensitivity_at
+from mammopath.settings import Unit
 
-Unit = Literal["image", "breast", "patient"]
+__all__ = ["Unit", "by_unit", "result_lines", "source_val_auc", "unit_of"]
+
+SINGLE: tuple[Unit, ...] = ("finding", "image", "slide")
+"""Units that are one record each; which of them it is, the source's card says."""
+
+SPECIFICITY = 0.9
+"""At which sensitivity is told beside the carried threshold."""
 
 
-def by_unit(table: pl.DataFrame, unit: Unit) -> pl.DataFrame:
+def by_unit(table: pl.DataFrame, unit: Unit, units: Mapping[str, Unit] | None = None) -> pl.DataFrame:
     """Predictions per unit of evaluation, known labels only.
 
     A breast's logit is the mean over its images; a patient's is the network's own pooling of all of
     the patient's images. A unit is malignant where any of its images is.
+
+    Args:
+        table: of images.
+        unit: of every site that ``units`` does not name.
+        units: of single sites, by name or pattern.
     """
+    sites = table["site"].unique(maintain_order=True).to_list()
+    parts = [
+        _of_one_unit(
+            table.filter(pl.col("site").is_in([x for x in sites if unit_of(x, unit, units) == u])), u
+        )
+        for u in dict.fromkeys(unit_of(site, unit, units) for site in sites)
+    ]
+    return pl.concat([p for p in parts if p.height] or [_of_one_unit(table, unit)], how="diagonal")
+
+
+def unit_of(site: str, unit: Unit, units: Mapping[str, Unit] | None) -> Unit:
+    """The unit of a site: of the first name or pattern (``camelyon17_*``) that fits it, else ``unit``."""
+    return next((u for pattern, u in (units or {}).items() if fnmatchcase(site, pattern)), unit)
+
+
+def _of_one_unit(table: pl.DataFrame, unit: Unit) -> pl.DataFrame:
     known = table.filter(pl.col("malignant").is_not_nan())
-    if unit == "image":
+    if unit in SINGLE:
         return known
     keys = ["site", "modality", "part", "patient"] + (["laterality"] if unit == "breast" else [])
     logit = pl.col("logit" if unit == "breast" else "patient_logit").mean().alias("logit")
@@ -34,7 +63,13 @@ def by_unit(table: pl.DataFrame, unit: Unit) -> pl.DataFrame:
 
 
 def result_lines(
-    table: pl.DataFrame, facts: Mapping[str, Any], *, unit: Unit, draws: int, seed: int
+    table: pl.DataFrame,
+    facts: Mapping[str, Any],
+    *,
+    unit: Unit,
+    draws: int,
+    seed: int,
+    units: Mapping[str, Unit] | None = None,
 ) -> list[dict[str, Any]]:
     """Result lines of one run: the test part of its table, one line per site and modality.
 
@@ -44,20 +79,23 @@ def result_lines(
         unit: of evaluation.
         draws: of the patient-cluster bootstrap.
         seed: of the bootstrap.
+        units: of single sites, where they have one of their own.
     """
-    rows = by_unit(table, unit)
+    rows = by_unit(table, unit, units)
     lines = []
     for (modality, site), test in sorted(rows.filter(part="test").group_by("modality", "site")):
         val = rows.filter(pl.col("part") == "val", pl.col("modality") == modality)
-        line = {"site": site, "modality": modality, "unit": unit} | _sizes(test)
+        line = {"site": site, "modality": modality, "unit": unit_of(str(site), unit, units)} | _sizes(test)
         line |= _ranking(test, draws=draws, seed=seed) | _decisions(val, test)
         lines.append(dict(facts) | {k: _plain(v) for k, v in line.items()})
     return lines
 
 
-def source_val_auc(table: pl.DataFrame, unit: Unit, modality: str | None = None) -> float:
+def source_val_auc(
+    table: pl.DataFrame, unit: Unit, modality: str | None = None, units: Mapping[str, Unit] | None = None
+) -> float:
     """Mean AUC over the validation parts of the training sites that hold both classes."""
-    val = by_unit(table, unit).filter(part="val")
+    val = by_unit(table, unit, units).filter(part="val")
     if modality:
         val = val.filter(pl.col("modality") == modality)
     scores = [_auc(group) for _, group in sorted(val.group_by("modality", "site"), key=lambda g: g[0])]
@@ -92,8 +130,10 @@ def _decisions(val: pl.DataFrame, test: pl.DataFrame) -> dict[str, Any]:
         "balanced_accuracy": at.balanced_accuracy,
         "sensitivity": at.sensitivity,
         "specificity": at.specificity,
+        "sensitivity_at_90": sensitivity_at(labels, scores, specificity=SPECIFICITY),
         "ece": expected_calibration_error(labels, scores),
         "brier": brier(labels, scores),
+        "nll": log_loss(labels, scores),
     }
 
 

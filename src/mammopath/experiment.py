@@ -14,12 +14,15 @@ import torch
 
 from mammopath.baselines import logreg_scores
 from mammopath.bench import Bench
+from mammopath.case.evidence import gather, write_evidence
 from mammopath.cohort.loader import label_table, training_sites, training_steps
 from mammopath.cohort.splits import Fold, fold
+from mammopath.confidence import settle, write_confidence
 from mammopath.diagnostics import write_diagnostics
 from mammopath.errors import ConfigError
 from mammopath.evaluate import source_val_auc
 from mammopath.explain import write_examples
+from mammopath.familiarity import write_trust
 from mammopath.features import TokenBank
 from mammopath.files import append_line
 from mammopath.model.network import Network
@@ -29,14 +32,22 @@ from mammopath.objectives.objective import Objective
 from mammopath.objectives.recipe import Recipe
 from mammopath.parallel import threads
 from mammopath.predict import Scores, predict, prediction_table, write_table
+from mammopath.prepare.sample import load_sample
 from mammopath.progress import Track, silent
 from mammopath.runs import save_facts, save_model, writing_folder
+from mammopath.scratch import cnn_scores
 from mammopath.settings import ModelSettings, RunSettings, TrainSettings
 from mammopath.train import Watch, fit
 from mammopath.types import MODALITIES, Modality, Record
 
 LOGREG = "logreg"
 """Row of the table of methods that trains no network: frozen trunk and logistic regression."""
+
+CNN = "cnn"
+"""Row of the table of methods without a trunk: a small convolutional network from scratch."""
+
+BASELINES = (LOGREG, CNN)
+"""Rows that are no recipe; they leave no network behind that could be adapted."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +83,7 @@ def run(
         seed=settings.seed,
     )
     with threads(settings.threads), writing_folder(folder) as building:
-        solve = _logreg if settings.train.method == LOGREG else _train
+        solve = {LOGREG: _logreg, CNN: _cnn}.get(settings.train.method, _train)
         scores, facts = solve(bench, settings, part, building, track=track)
         table = _table(bench.records, part, scores)
         write_table(building / "predictions.parquet", table)
@@ -133,7 +144,11 @@ def _train(
         lesion_map=learns_lesions,
         precision=settings.train.precision,
     )
-    write_examples(folder, network, bank, bench.records, scores, rows=test, settings=settings)
+    if settings.for_prediction:
+        table, precision = _table(bench.records, part, scores), settings.train.precision
+        write_trust(folder, network, bank, bench.records, table, part=part, precision=precision)
+        write_evidence(folder, gather(network, bank, bench.records, train=train, val=val, recipe=recipe))
+        write_examples(folder, network, bank, bench.records, scores, rows=test, settings=settings)
     counts = {"counters": dict(objective.counters), "idle": dict(objective.idle_reasons)}
     told = {"sites": sites, "prevalence": _prevalence(bench.records, train), "recipe": recipe.model_dump()}
     return scores, {"best_step": best.step} | told | counts
@@ -149,14 +164,37 @@ def _prevalence(records: Sequence[Record], rows: Sequence[int]) -> dict[str, flo
 def _logreg(
     bench: Bench, settings: RunSettings, part: Fold, folder: Path, *, track: Track
 ) -> tuple[Scores, dict[str, Any]]:
-    del folder, track
+    del track
     labels = label_table(bench.records, training_sites(bench.records, part.train))
     if not bench.store:
         raise ConfigError(f"{LOGREG} needs a frozen trunk: set model.train_trunk: none and model.weights")
     bank = TokenBank(bench.store, bench.keys, labels)
     scores, choices = logreg_scores(bank, bench.records, part.train, sorted([*part.val, *part.test]))
+    write_confidence(folder, settle(_table(bench.records, part, scores)))
     chosen = {m: {"block": c.block + 1, "C": c.c, "cv_auc": round(c.auc, 4)} for m, c in choices.items()}
     return scores, {"best_step": 0, "choices": chosen, "counters": {}, "idle": {}}
+
+
+def _cnn(
+    bench: Bench, settings: RunSettings, part: Fold, folder: Path, *, track: Track
+) -> tuple[Scores, dict[str, Any]]:
+    rows = sorted({*part.train, *part.val, *part.test})
+    samples = {
+        row: bench.samples.get(row) or load_sample(bench.records[row], settings.prepare, multiple=16).sample
+        for row in track(rows, "preparing images", len(rows))
+    }
+    scores, trained = cnn_scores(
+        samples,
+        bench.records,
+        part,
+        settings=settings.train,
+        augment=settings.prepare.augment,
+        seed=settings.seed,
+    )
+    write_confidence(folder, settle(_table(bench.records, part, scores)))
+    chosen = {m: {"step": t.step, "val_auc": round(t.val_auc, 4)} for m, t in trained.items()}
+    steps = max(t.step for t in trained.values())
+    return scores, {"best_step": steps, "choices": chosen, "counters": {}, "idle": {}}
 
 
 def _objective(
@@ -177,9 +215,10 @@ def _of_modalities(records: Sequence[Record], rows: Sequence[int], recipe: Recip
 
 
 def _model(settings: ModelSettings, recipe: Recipe) -> ModelSettings:
-    """A method that reads both modalities together needs the part that does."""
+    """A method that reads both modalities together, or the lesion map, needs the part that does."""
     fuses = recipe.tasks.fusion > 0 and recipe.tasks.fusion_kind == "cross"
-    return settings.model_copy(update={"fusion": True}) if fuses else settings
+    score = settings.image_score if recipe.tasks.image_score == "pooled" else recipe.tasks.image_score
+    return settings.model_copy(update={"fusion": settings.fusion or fuses, "image_score": score})
 
 
 def _with_average(settings: TrainSettings, recipe: Recipe) -> TrainSettings:

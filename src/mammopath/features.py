@@ -137,7 +137,8 @@ def _recipe(weights: str, modality: Modality, settings: RunSettings) -> str:
         str(model.token_pool.get(modality, 1)),
         settings.train.trunk_precision,
     )
-    return "|".join(parts)
+    tile = model.tile.get(modality, 0)
+    return "|".join(parts) + (f"|tile {tile}" if tile else "")
 
 
 def fill(

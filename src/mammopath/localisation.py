@@ -65,6 +65,7 @@ class Localisation:
         pointing: share of images with a lesion on which the map's highest token lies.
         pointing_chance: the same for a token drawn at random.
         froc: mean sensitivity at ``RATES`` false positives per image; froc_chance: of a map of noise.
+        froc_at: sensitivity at each of them.
     """
 
     images: int
@@ -74,6 +75,7 @@ class Localisation:
     pointing_chance: float
     froc: Interval
     froc_chance: float
+    froc_at: list[float]
 
 
 def views(output: Output, batch: Batch, records: Sequence[Record], *, lesion_map: bool) -> list[View]:
@@ -128,6 +130,7 @@ def localise(images: Sequence[View], name: str, *, malignant: bool, draws: int =
         pointing_chance=float(chances.mean()),
         froc=_over_patients(statistic, images, draws),
         froc_chance=froc(noise, rates=RATES).score,
+        froc_at=[float(value) for value in froc(marks, rates=RATES).at],
     )
 
 

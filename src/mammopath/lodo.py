@@ -16,22 +16,25 @@ from typing import Any
 
 from mammopath.adapting import adapt_to_held_out, known_adaptation
 from mammopath.bench import Bench, prepare_bench
+from mammopath.card import card_facts
+from mammopath.cohort.cases import case_table
 from mammopath.cohort.check import check_records
 from mammopath.cohort.facts import cohort_facts
 from mammopath.config import dump, parse
 from mammopath.diagnostics import headlines
 from mammopath.errors import ConfigError
 from mammopath.evaluate import result_lines, source_val_auc
-from mammopath.experiment import LOGREG, Outcome, run
+from mammopath.experiment import BASELINES, Outcome, run
 from mammopath.files import append_line, read_lines, write_text
 from mammopath.objectives.methods import method_recipe
 from mammopath.parallel import in_processes
+from mammopath.predict import write_table
 from mammopath.progress import Track, silent
 from mammopath.runs import load_run
 from mammopath.settings import LodoSettings
 from mammopath.types import Record
 
-EXTENT = ("held_out", "methods", "seeds", "adaptation", "in_domain", "workers", "cache")
+EXTENT = ("held_out", "methods", "seeds", "adaptation", "in_domain", "workers", "cache", "for_prediction")
 """Keys that say how much of the table is made, not what a run is."""
 
 
@@ -77,7 +80,7 @@ def lodo(settings: LodoSettings, out: Path, *, strict: bool = False, track: Trac
     with locked(out):
         _keep_config(settings, out)
         bench = prepare_bench(settings, cache=settings.cache or out / "cache", strict=strict, track=track)
-        _write_data_facts(bench, out)
+        _write_data_facts(bench, settings, out)
         every = cells(settings, bench.records)
         done = finished(results)
         for adapted in (False, True):  # an adaptation starts from a finished run
@@ -104,10 +107,10 @@ def cells(settings: LodoSettings, records: Sequence[Record]) -> list[Cell]:
     adaptations = [known_adaptation(name) for name in settings.adaptation if name != "none"]
     found = []
     for seed, method, held_out in product(settings.seeds, settings.methods, folds):
-        trained = None if method == LOGREG else set(method_recipe(method, {}).modalities)
+        trained = None if method in BASELINES else set(method_recipe(method, {}).modalities)
         if trained is None or not held_out or trained & modalities.get(held_out, trained):
             found.append(Cell(held_out, method, seed))
-    sources = [c for c in found if c.method != LOGREG and c.held_out]
+    sources = [c for c in found if c.method not in BASELINES and c.held_out]
     return found + [replace(cell, adaptation=name) for name in adaptations for cell in sources]
 
 
@@ -141,11 +144,16 @@ def _run_cell(bench: Bench, settings: LodoSettings, runs: Path, cell: Cell) -> l
     outcome = _outcome(bench, settings, runs, cell)
     facts = _line_facts(cell, settings, outcome)
     lines = result_lines(
-        outcome.table, facts, unit=settings.data.unit, draws=settings.bootstrap, seed=cell.seed
+        outcome.table,
+        facts,
+        unit=settings.data.unit,
+        units=settings.data.units,
+        draws=settings.bootstrap,
+        seed=cell.seed,
     )
     known = [headlines(runs / cell.name, site=line["site"], modality=line["modality"]) for line in lines]
     return [
-        line | _source_val(outcome, line) | more | {"of": len(lines)}
+        line | _source_val(outcome, line, settings) | more | {"of": len(lines)}
         for line, more in zip(lines, known, strict=True)
     ]
 
@@ -175,8 +183,8 @@ def _line_facts(cell: Cell, settings: LodoSettings, outcome: Outcome) -> dict[st
     } | ({"adapted": outcome.facts["adaptation"]} if "adaptation" in outcome.facts else {})
 
 
-def _source_val(outcome: Outcome, line: dict[str, Any]) -> dict[str, Any]:
-    value = source_val_auc(outcome.table, line["unit"], line["modality"])
+def _source_val(outcome: Outcome, line: dict[str, Any], settings: LodoSettings) -> dict[str, Any]:
+    value = source_val_auc(outcome.table, settings.data.unit, line["modality"], settings.data.units)
     return {"source_val_auc": None if math.isnan(value) else round(value, 6)}
 
 
@@ -199,7 +207,10 @@ def _made_of(settings: LodoSettings) -> dict[str, Any]:
     return values
 
 
-def _write_data_facts(bench: Bench, out: Path) -> None:
+def _write_data_facts(bench: Bench, settings: LodoSettings, out: Path) -> None:
+    if not (out / "cases.parquet").exists():
+        write_table(out / "cases.parquet", case_table(bench.records))
+    write_text(out / "card.json", json.dumps(card_facts(bench, settings), indent=2))
     if (out / "data.json").exists():
         return
     facts = {"fingerprint": bench.fingerprint} | cohort_facts(bench.records)

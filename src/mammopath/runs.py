@@ -30,6 +30,16 @@ from mammopath.model.network import Network
 from mammopath.model.weights import build_network
 from mammopath.settings import RunSettings
 
+SEALED = (
+    "config.json",
+    "confidence.json",
+    "familiar.safetensors",
+    "evidence.json",
+    "evidence.safetensors",
+    "predictions.parquet",
+)
+"""Files whose hashes run.json keeps, because a new case is judged by them."""
+
 PACKAGES = ("torch", "numpy", "polars", "pydicom", "pillow", "scikit-learn")
 
 
@@ -70,11 +80,12 @@ def save_model(folder: Path, state: Mapping[str, Tensor], settings: RunSettings)
 
 
 def save_facts(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Write run.json: the facts given, the versions of what ran, and the hash of the weights."""
+    """Write run.json: the facts given, versions of what ran, hashes of the weights and of what they need."""
     model = folder / "model.safetensors"
     common = {
         "notice": RESEARCH_USE_ONLY,
         "model_sha256": sha256(model) if model.exists() else None,
+        "files_sha256": {name: sha256(folder / name) for name in SEALED if (folder / name).exists()},
         "versions": versions(),
     }
     write_text(folder / "run.json", json.dumps(common | dict(facts), indent=2))
@@ -102,6 +113,9 @@ def load_run(folder: Path) -> Run:
         raise WeightsError(f"{folder}: a file is damaged: {error}; train the run again") from None
     if sha256(folder / "model.safetensors") != facts.get("model_sha256"):
         raise WeightsError(f"{folder}/model.safetensors is not the file that run.json tells of")
+    for name, expected in facts.get("files_sha256", {}).items():
+        if not (folder / name).exists() or sha256(folder / name) != expected:
+            raise WeightsError(f"{folder}/{name} is not the file that run.json tells of; train the run again")
     network = build_network(settings.model)
     network.load_trained_state(state)
     return Run(folder, network.eval(), settings, facts)

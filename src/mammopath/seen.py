@@ -32,7 +32,7 @@ class Seen:
     """
 
     rows: dict[Modality, list[int]] = field(default_factory=dict)
-    embedding: dict[Modality, list[Float[np.ndarray, "b e"]]] = field(default_factory=dict)
+    embedding: dict[Modality, list[Float[np.ndarray, "_ e"]]] = field(default_factory=dict)
     people: dict[Modality, list[Side]] = field(default_factory=dict)
     views: list[View] = field(default_factory=list)
 

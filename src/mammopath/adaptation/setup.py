@@ -27,8 +27,14 @@ def task_for(
     """Everything that stays fixed while a network adapts to a site.
 
     Raises:
-        AdaptationError: the network has nothing that this method moves, or the facts do not fit.
+        AdaptationError: the network has nothing that this method moves, its score is not that of the linear
+            head which adaptation changes, or the facts do not fit.
     """
+    if network.settings.image_score != "pooled":
+        raise AdaptationError(
+            f"an image's score is that of its {network.settings.image_score}, which no adaptation changes:"
+            " choose a method whose score is pooled"
+        )
     head = head_of(network, modality)
     task = Task(
         read=reader(network, settings.head),
