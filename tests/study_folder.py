@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
+from mammopath.confidence import settle, write_confidence
 from mammopath.evaluate import result_lines, source_val_auc
 
 SITES = {
@@ -18,6 +19,7 @@ SITES = {
 """Site -> modality and number of images."""
 
 GAIN = {"logreg": 0.7, "erm": 1.0, "mixstyle": 1.1, "irm": 0.6}
+"""What a method makes of the label; 0.9 for others."""
 
 
 def make_study(
@@ -48,7 +50,48 @@ def make_study(
     }
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "data.json").write_text(json.dumps(_data(check, phantom)))
+    (folder / "card.json").write_text(json.dumps(CARD))
+    _cases(folder).write_parquet(folder / "cases.parquet")
     return folder
+
+
+CARD = {
+    "licence": "Apache-2.0",
+    "encoder": {
+        "name": "vit_small_patch14_dinov2",
+        "licence": "Apache-2.0",
+        "source": "timm/vit_small_patch14_dinov2.lvd142m",
+        "pretrained": True,
+        "trained_part": "none",
+    },
+    "sources": [{"name": "bach", "about": "BACH, part A", "licence": "CC BY-NC-ND 4.0"}],
+    "methods": {"erm": "Empirical risk minimisation"},
+}
+
+
+def _cases(folder: Path) -> pl.DataFrame:
+    rows = [
+        {
+            "image_id": f"{site}/images/case_{k:04d}.png",
+            "path": str(folder / f"{site}_{k}.png"),
+            "view": ("MLO" if k % 2 else "CC") if modality == "mammogram" else "",
+            "density": "abcd"[k // 2 % 4] if site == "cbis" else "",
+            "vendor": "",
+            "lesion": ("mass", "calcification", "other")[k // 3 % 3] if modality == "mammogram" else "",
+            "age": "50 to 59" if k % 3 else "60 to 69",
+            "laterality": "LR"[k % 2],
+        }
+        for site, (modality, images) in SITES.items()
+        for k in range(images)
+    ]
+    return pl.DataFrame(rows)
+
+
+def _trust(run: Path, table: pl.DataFrame) -> None:
+    write_confidence(run, settle(table))
+    test = table.filter(part="test").select("image_id", "modality")
+    p = np.random.default_rng(test.height).random(test.height)
+    test.with_columns(familiar_p=pl.Series(p)).write_parquet(run / "familiarity.parquet")
 
 
 def _run(folder: Path, held_out: str, method: str, seed: int, *, draws: int, unit: str) -> list[dict]:
@@ -72,6 +115,7 @@ def _run(folder: Path, held_out: str, method: str, seed: int, *, draws: int, uni
         _training_log(run, seed + 10 * len(method))
     if held_out and method != "logreg":
         (run / "diagnostics.json").write_text(json.dumps(_diagnostics(held_out, method, seed)))
+    _trust(run, table)
     if held_out:
         _examples(run, table.filter(part="test"), count=4)
     (run / "run.json").write_text(json.dumps(_facts(held_out, method, seed)))
@@ -93,7 +137,7 @@ def _predictions(held_out: str, method: str, seed: int) -> pl.DataFrame:
         in_test_split = np.arange(images) >= 0.7 * images
         shared = rng.normal(size=images)
         noise = np.random.default_rng([seed, len(method), images]).normal(size=images)
-        gain = GAIN[method] * (0.7 if site == held_out else 1.6)
+        gain = GAIN.get(method, 0.9) * (0.7 if site == held_out else 1.6)
         logit = gain * np.nan_to_num(malignant) + 0.8 * shared + 0.5 * noise - 0.4
         part = np.where(site == held_out, "test", np.where(in_test_split & (not held_out), "test", "val"))
         views = (
@@ -200,6 +244,7 @@ def _diagnostics(held_out: str, method: str, seed: int) -> dict:
             "lesions": images // share + 2,
             "pointing_chance": 0.06,
             "froc_chance": 0.15,
+            "froc_at": [0.2, 0.35, 0.5, 0.6],
             **limits("pointing", 0.4 if name == "lesion" else 0.2),
             **limits("froc", 0.45 if name == "lesion" else 0.3),
         }

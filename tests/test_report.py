@@ -73,7 +73,7 @@ class _Outline(HTMLParser):
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attrs):
-        assert tag in ("line", "circle", "path", "polyline")
+        assert tag in ("line", "circle", "path", "polyline", "rect")
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag

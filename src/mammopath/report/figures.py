@@ -10,6 +10,9 @@ Point = tuple[float, float]
 COLOURS = ("#0072B2", "#D55E00", "#00795A", "#AA3377", "#1A1A1A", "#3A86C8", "#8C6510", "#7A4FA3")
 """After Okabe and Ito, darkened to at least 3:1 on white; told apart without colour by ``DASHES``."""
 
+OTHERS = "#5b6570"
+"""Of methods that no curve draws."""
+
 DASHES = ("", "6 3", "2 2.5", "9 3 2 3")
 
 WIDTH, HEIGHT = 250, 224
@@ -105,7 +108,7 @@ def forest_row(axis: Axis, value: float, low: float, high: float, *, reference: 
     """One row: a dot with its limits, a hollow diamond at the in-domain AUC, a dashed line at chance."""
     half = _across(axis, 0.5)
     parts = [f'<line x1="{half:.1f}" y1="0" x2="{half:.1f}" y2="24" class="diagonal"/>']
-    colour = COLOURS[index % len(COLOURS)]
+    colour = COLOURS[index] if index < len(COLOURS) else OTHERS
     if math.isfinite(low) and math.isfinite(high):
         ends = f'x1="{_across(axis, low):.1f}" x2="{_across(axis, high):.1f}" y1="12" y2="12"'
         parts.append(f'<line {ends} stroke="{colour}" stroke-width="2.5"/>')

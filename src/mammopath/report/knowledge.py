@@ -73,6 +73,7 @@ class MapRow:
 
     Attributes:
         target: lesions of malignant images, or of any.
+        froc_half: sensitivity at half a false positive per image; and so on.
     """
 
     modality: str
@@ -91,7 +92,19 @@ class MapRow:
     froc_low: float
     froc_high: float
     froc_chance: float
+    froc_half: float
+    froc_1: float
+    froc_2: float
+    froc_4: float
 
+    @property
+    def froc_at(self) -> tuple[float, ...]:
+        """Sensitivity at 0.5, 1, 2 and 4 false positives per image; none where a run did not keep them."""
+        found = (self.froc_half, self.froc_1, self.froc_2, self.froc_4)
+        return () if any(math.isnan(value) for value in found) else found
+
+
+POINTS = ("froc_half", "froc_1", "froc_2", "froc_4")
 
 Told = Sequence[tuple[Line, Found]]
 """Held-out lines of results with the diagnostics of their runs."""
@@ -146,6 +159,7 @@ def map_rows(runs: Told) -> list[MapRow]:
     found = []
     for place, rows in _grouped(runs, "localisation", ("map", "target")):
         values = place | {n: int(rows[-1][n]) for n in counts} | {n: _mean(rows, n) for n in names}
+        values |= {n: _mean(_at(rows, k), "at") for k, n in enumerate(POINTS)}
         found.append(MapRow(**values))
     return found
 
@@ -161,6 +175,10 @@ def _grouped(runs: Told, table: str, keys: tuple[str, ...]) -> Iterator[tuple[di
                 groups.setdefault(place, []).append(row)
     for place, rows in groups.items():
         yield dict(zip(("modality", "site", "label", *keys), place, strict=True)), rows
+
+
+def _at(rows: Sequence[Found], place: int) -> list[Found]:
+    return [{"at": row["froc_at"][place]} for row in rows if row.get("froc_at")]
 
 
 def _mean(rows: Sequence[Found], name: str) -> float:

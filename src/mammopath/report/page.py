@@ -1,59 +1,79 @@
-"""The report of a study: one self-contained HTML page, and its tables as CSV."""
+"""The report of a study: one self-contained HTML page, and its tables as CSV and JSON."""
 
-import base64
-import io
 import json
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup, escape
-from PIL import Image, UnidentifiedImageError
 
 from mammopath import RESEARCH_USE_ONLY, __version__
 from mammopath.files import write_text
-from mammopath.report.comparisons import Comparison, MeanInterval, compare, draw_sites, mean_intervals
-from mammopath.report.effects import effects
-from mammopath.report.figures import forest_axis, forest_head, forest_row, swatch
-from mammopath.report.knowledge import map_rows, probe_rows, retrieval_rows, told
-from mammopath.report.sections import (
+from mammopath.report.ablation import ablation_rows
+from mammopath.report.charts import gap_chart, key, rank_chart
+from mammopath.report.checklists import checklists
+from mammopath.report.comparisons import compare, draw_sites, mean_intervals
+from mammopath.report.curves import (
     MOST_LINES,
-    CalibrationRow,
-    calibration_rows,
-    cost_rows,
-    examples,
-    ingredient_rows,
+    froc_figures,
+    precision_figures,
     reliability_figures,
+    risk_figures,
     roc_figures,
-    subgroup_rows,
-    training_figures,
-    versions,
 )
-from mammopath.report.study import Study, read_study
-from mammopath.report.tables import MeanRow, SiteRow, csv_text, means, number, signed, summarise, with_limits
-
-PICTURE = 320
-"""Longest side of an embedded picture in pixels, so that a report stays small."""
-
-TRUTH = {"1": "malignant", "0": "not malignant"}
+from mammopath.report.effects import effects
+from mammopath.report.figures import swatch
+from mammopath.report.headline import cards, forest, licences, mean_blocks, model_card
+from mammopath.report.knowledge import map_rows, probe_rows, retrieval_rows, told
+from mammopath.report.overview import overview, prominent
+from mammopath.report.pictures import example_pictures, failure_pictures
+from mammopath.report.sections import calibration_rows, cost_rows, ingredient_rows, training_figures, versions
+from mammopath.report.study import Study, read_json, read_study, reference_of
+from mammopath.report.subgroups import subgroup_rows
+from mammopath.report.tables import SiteRow, csv_text, means, number, signed, stamp, summarise, with_limits
+from mammopath.report.trust import trust_rows
 
 NO_DATA = {"sites": [], "check": [], "skipped": [], "pairing": "", "fingerprint": ""}
 """Facts of the cohort where data.json is missing."""
 
-STAMPED = ("leak", "error")
-"""Severities of check findings that stamp the whole report."""
+TEMPLATES = ("page.html", "macros.html", "results.html", "behaviour.html", "record.html")
+
+CONTENTS = (
+    ("results", "Results", "heat"),
+    ("sites", "Held-out sites", "forest"),
+    ("comparisons", "Comparisons", "comparisons"),
+    ("ablations", "Ablations", "ablation"),
+    ("curves", "Curves", "roc"),
+    ("calibration", "Calibration", "calibration"),
+    ("subgroups", "Subgroups", "subgroups"),
+    ("adaptation", "Adaptation", "effects"),
+    ("knows", "Representation", "knows"),
+    ("looks", "Where it looks", "localisation"),
+    ("failures", "Failures", "failures"),
+    ("examples", "Examples", "examples"),
+    ("training", "Training", "training"),
+    ("ingredients", "Ingredients", "ingredients"),
+    ("data", "Data", "data"),
+    ("checks", "Checks", "data"),
+    ("card", "Model card", "card"),
+    ("checklists", "Checklists", "checklists"),
+    ("reproduce", "Reproduce", "versions_known"),
+)
+"""Sections: name, title, and what must be there for them to be shown."""
 
 
 def write_report(folder: Path) -> Path:
-    """Write ``report.html`` and ``tables/*.csv`` into a study folder, from what the folder holds.
+    """Write ``report.html``, ``report.json`` and ``tables/*.csv`` into a study folder, from what it holds.
 
     Missing pieces (a run's predictions, data.json, examples) leave their section out and are named in
-    the report.
+    the report. Headline tables show methods as trained; adapted rows have a section of their own, and all
+    of them are in ``tables/sites.csv``.
 
     Returns:
         Path of report.html.
@@ -62,41 +82,135 @@ def write_report(folder: Path) -> Path:
         DataError: there are no results, or a results line is damaged.
     """
     study = read_study(folder)
-    rows = summarise(study.lines)
-    sites = draw_sites(study.judged, draws=int(study.config.get("bootstrap", 2000)))
-    reference = _reference(rows)
-    compared, limits = compare(sites, reference), mean_intervals(sites)
-    calibrated = calibration_rows(study.judged)
-    page = _page(study, rows, compared=compared, limits=limits, calibrated=calibrated)
-    tables: dict[str, Sequence[Any]] = {"sites": rows, "means": means(rows), "comparisons": compared}
-    tables |= {"calibration": calibrated, "ingredients": page["ingredients"]}
-    tables |= {name: page[name] for name in ("site_probe", "retrieval", "localisation")}
+    every = summarise(study.lines)
+    rows = [r for r in every if r.adaptation in ("", "none")] or every
+    tables = _tables(study, rows, every)
+    told_all = stamp(study.data)
     for name, table in tables.items():
-        write_text(folder / "tables" / f"{name}.csv", csv_text(table, stamp=_stamp(study)))
-    write_text(folder / "report.html", _render(page))
+        write_text(folder / "tables" / f"{name}.csv", csv_text(table, stamp=told_all))
+    as_json = {name: [_plain(asdict(row)) for row in table] for name, table in tables.items()}
+    head = {"notice": RESEARCH_USE_ONLY, "stamp": told_all, "version": __version__, "tables": as_json}
+    write_text(folder / "report.json", json.dumps(head, indent=1))
+    write_text(folder / "report.html", _render(_page(study, rows, tables)))
     return folder / "report.html"
 
 
+def _tables(study: Study, rows: Sequence[SiteRow], every: Sequence[SiteRow]) -> dict[str, Sequence[Any]]:
+    """Every table by its name; each is a file and a part of report.json."""
+    shown = {r.label for r in rows}
+    sites = draw_sites(
+        [j for j in study.judged if j.label in shown], draws=int(study.config.get("bootstrap", 2000))
+    )
+    reference, known = reference_of([r.label for r in rows]), told(study)
+    compared = compare(sites, reference)
+    return {
+        "sites": every,
+        "means": means(rows),
+        "mean_limits": mean_intervals(sites),
+        "comparisons": compared,
+        "ablation": ablation_rows(study, compared),
+        "calibration": calibration_rows([j for j in study.judged if j.label in shown]),
+        "trust": trust_rows(study),
+        "subgroups": subgroup_rows(study, reference),
+        "effects": effects(study.lines),
+        "ingredients": ingredient_rows(study),
+        "site_probe": probe_rows(known),
+        "retrieval": retrieval_rows(known),
+        "localisation": map_rows(known),
+        "costs": cost_rows(study),
+    }
+
+
+def _page(study: Study, rows: Sequence[SiteRow], tables: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    reference = reference_of([r.label for r in rows])
+    seen = overview(rows, reference)
+    styles = {label: k for k, label in enumerate(prominent(rows, reference, MOST_LINES))}
+    failures, card = failure_pictures(study), read_json(study.folder / "card.json")
+    page = {
+        "notice": RESEARCH_USE_ONLY,
+        "version": __version__,
+        "name": study.config.get("name") or study.folder.name,
+        "phantom": bool(study.data.get("phantom")),
+        "stamps": [f for f in study.data.get("check", []) if f["severity"] in ("leak", "error")],
+        "cards": cards(study, rows),
+        "heat": seen,
+        "power": seen.power,
+        "rank_chart": rank_chart(seen),
+        "gap_chart": gap_chart(rows, [r.label for r in seen.rows]),
+        "site_marks": [(Markup(key(k)), site) for k, site in enumerate(seen.names)],  # noqa: S704
+        "adapted": bool(tables["effects"]),
+        "means": mean_blocks(tables["means"], tables["mean_limits"]),
+        "forest": forest(rows, styles),
+        "intervals": list(dict.fromkeys(r.interval for r in rows if r.interval)),
+        "selections": list(dict.fromkeys(r.select for r in rows if r.select)),
+        "reference": reference,
+        "comparisons": [
+            (scope, sorted(found, key=lambda c: -c.difference))
+            for scope, found in _grouped(tables["comparisons"], lambda c: c.scope)
+        ],
+        "calibration": _grouped(tables["calibration"], lambda c: c.site),
+        "subgroups": _grouped(tables["subgroups"], lambda r: (r.site, r.by, r.modality)),
+        "effects": _grouped(tables["effects"], lambda r: r.label),
+        "failures": failures,
+        "examples": example_pictures(study),
+        "training": training_figures(study, styles),
+        "data": NO_DATA | dict(study.data),
+        "card": model_card(study, rows, stamp(study.data)),
+        "licences": licences(card),
+        "methods": card.get("methods", {}),
+        "checklists": checklists(study, rows, gallery=bool(failures)),
+        "hours": sum(c.total_seconds for c in tables["costs"] if c.total_seconds == c.total_seconds) / 3600,
+        "versions": versions(study),
+        "config": json.dumps(study.config, indent=2),
+        "notes": study.notes,
+        "warnings": _warnings(study),
+    }
+    names = ("ablation", "trust", "ingredients", "site_probe", "retrieval", "localisation", "costs")
+    page |= {name: tables[name] for name in names} | _curves(study, tables, styles)
+    page |= {"knows": page["site_probe"] or page["retrieval"], "versions_known": True}
+    return page | {"contents": [(place, title) for place, title, needs in CONTENTS if page[needs]]}
+
+
+def _curves(study: Study, tables: Mapping[str, Sequence[Any]], styles: Mapping[str, int]) -> dict[str, Any]:
+    judged = [j for j in study.judged if j.label in styles]
+    legend = [(Markup(swatch(k)), label) for label, k in styles.items() if k < MOST_LINES]  # noqa: S704
+    return {
+        "legend": legend,
+        "hidden": len(styles) - len(legend),
+        "roc": roc_figures(judged, styles),
+        "precision": precision_figures(judged, styles),
+        "reliability": reliability_figures(judged, styles),
+        "risk": risk_figures(judged, styles),
+        "froc": froc_figures(tables["localisation"], styles),
+    }
+
+
 def _render(page: Mapping[str, Any]) -> str:
+    source = files("mammopath.report")
+    loader = DictLoader({name: source.joinpath(name).read_text() for name in TEMPLATES})
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=loader
     )
     environment.filters |= {
         "num": number,
         "signed": signed,
+        "percent": _percent,
         "breakable": _breakable,
         "limits": with_limits,
         "groupby_site": _by_site,
     }
-    source = files("mammopath.report")
-    style = Markup(source.joinpath("page.css").read_text())  # noqa: S704 - a file of ours
-    return environment.from_string(source.joinpath("page.html").read_text()).render(page, style=style)
+    sheets = (files("mammopath").joinpath("base.css"), source.joinpath("page.css"))
+    style = Markup("".join(sheet.read_text() for sheet in sheets))  # noqa: S704 - files of ours
+    return environment.get_template("page.html").render(page, style=style)
 
 
 def _by_site(rows: Sequence[Any]) -> list[tuple[str, list[Any]]]:
     """Rows of each site and modality, which lie together already."""
-    groups = groupby(rows, lambda r: (r.modality, r.site))
-    return [(site, list(group)) for (_, site), group in groups]
+    return [(site, group) for (_, site), group in _grouped(rows, lambda r: (r.modality, r.site))]
+
+
+def _grouped(rows: Sequence[Any], by: Callable[[Any], Any]) -> list[tuple[Any, list[Any]]]:
+    return [(name, list(group)) for name, group in groupby(rows, by)]
 
 
 def _breakable(name: str) -> Markup:
@@ -104,146 +218,13 @@ def _breakable(name: str) -> Markup:
     return Markup(re.sub(r"([_/])", r"\1<wbr>", str(escape(name))))  # noqa: S704 - escaped just here
 
 
-def _page(
-    study: Study,
-    rows: Sequence[SiteRow],
-    *,
-    compared: Sequence[Comparison],
-    limits: Sequence[MeanInterval],
-    calibrated: Sequence[CalibrationRow],
-) -> dict[str, Any]:
-    styles = {label: k for k, label in enumerate(dict.fromkeys(r.label for r in rows))}
-    reference = _reference(rows)
-    known = told(study)
-    legend = [(Markup(swatch(k)), label) for label, k in styles.items() if k < MOST_LINES]  # noqa: S704
-    return {
-        "notice": RESEARCH_USE_ONLY,
-        "version": __version__,
-        "name": study.config.get("name") or study.folder.name,
-        "phantom": bool(study.data.get("phantom")),
-        "stamps": _leaks(study),
-        "cards": _cards(study, rows),
-        "means": _means(means(rows), limits),
-        "forest": _forest(rows, styles),
-        "intervals": list(dict.fromkeys(r.interval for r in rows if r.interval)),
-        "selections": list(dict.fromkeys(r.select for r in rows if r.select)),
-        "reference": reference,
-        "comparisons": [(scope, list(group)) for scope, group in groupby(compared, lambda c: c.scope)],
-        "legend": legend,
-        "hidden": list(styles)[MOST_LINES:],
-        "roc": roc_figures(study.judged, styles),
-        "reliability": reliability_figures(study.judged, styles),
-        "calibration": [(site, list(group)) for site, group in groupby(calibrated, lambda c: c.site)],
-        "subgroups": [
-            (site, part, with_limits(part.auc.value, part.auc.low, part.auc.high))
-            for site, part in subgroup_rows(study.judged, reference)
-        ],
-        "effects": [
-            (label, list(group)) for label, group in groupby(effects(study.lines), lambda r: r.label)
-        ],
-        "site_probe": probe_rows(known),
-        "retrieval": retrieval_rows(known),
-        "localisation": map_rows(known),
-        "training": training_figures(study, styles),
-        "ingredients": ingredient_rows(study),
-        "data": NO_DATA | dict(study.data),
-        "examples": _examples(study),
-        "costs": cost_rows(study),
-        "versions": versions(study),
-        "config": json.dumps(study.config, indent=2),
-        "notes": study.notes,
-        "warnings": _warnings(study),
-    }
+def _percent(value: float) -> str:
+    return "–" if math.isnan(value) else f"{100 * value:.0f} %"
 
 
-def _leaks(study: Study) -> list[Mapping[str, str]]:
-    return [f for f in study.data.get("check", []) if f["severity"] in STAMPED]
-
-
-def _stamp(study: Study) -> str:
-    """The stamps of the page in one cell of a table."""
-    phantom = ["synthetic phantom: not clinical"] if study.data.get("phantom") else []
-    return "; ".join([*phantom, *(f"{f['severity']}: {f['what']}" for f in _leaks(study))])
-
-
-def _reference(rows: Sequence[SiteRow]) -> str:
-    """What the others are compared with: plain ERM if it is there, else the first row's method."""
-    labels = [r.label for r in rows]
-    return "erm" if "erm" in labels else next(iter(labels), "")
-
-
-def _cards(study: Study, rows: Sequence[SiteRow]) -> list[tuple[str, str]]:
-    sites = study.data.get("sites", [])
-    patients = [s.get("patients") for s in sites]
-    known = [p for p in patients if p is not None]
-    return [
-        ("sites", str(len({r.site for r in rows}))),
-        ("images", f"{sum(s['images'] for s in sites):,}" if sites else "–"),
-        ("patients", f"{sum(known):,}" + ("" if len(known) == len(patients) else "+") if known else "–"),
-        ("methods", str(len({r.label for r in rows}))),
-        ("seeds", str(max((r.seeds for r in rows), default=0))),
-        ("runs", str(len(study.runs))),
-    ]
-
-
-def _means(rows: Sequence[MeanRow], limits: Sequence[MeanInterval]) -> list[tuple[str, list[dict[str, Any]]]]:
-    found = {(i.scope, i.label): i for i in limits}
-    most = {scope: max(r.sites for r in group) for scope, group in _grouped(rows)}
-    shown = []
-    for row in rows:
-        limit = found.get((row.scope, row.label))
-        auc = with_limits(row.mean_auc, limit.low, limit.high) if limit else number(row.mean_auc)
-        shown.append(asdict(row) | {"auc": auc, "of": most[row.scope]})
-    return [(scope, list(group)) for scope, group in groupby(shown, lambda r: r["scope"])]
-
-
-def _grouped(rows: Sequence[MeanRow]) -> list[tuple[str, list[MeanRow]]]:
-    return [(scope, list(group)) for scope, group in groupby(rows, lambda r: r.scope)]
-
-
-def _forest(rows: Sequence[SiteRow], styles: Mapping[str, int]) -> dict[str, Any]:
-    seen = [v for r in rows for v in (r.auc, r.auc_low, r.auc_high, r.in_domain_auc)]
-    axis = forest_axis(seen)
-    groups = []
-    for (modality, site), group in groupby(rows, lambda r: (r.modality, r.site)):
-        lines = [
-            asdict(r)
-            | {
-                "label": r.label,
-                "text": with_limits(r.auc, r.auc_low, r.auc_high),
-                "bar": Markup(  # noqa: S704 - our own SVG
-                    forest_row(
-                        axis, r.auc, r.auc_low, r.auc_high, reference=r.in_domain_auc, index=styles[r.label]
-                    )
-                ),
-            }
-            for r in group
-        ]
-        groups.append({"modality": modality, "site": site, "rows": lines})
-    return {"head": Markup(forest_head(axis)), "groups": groups}  # noqa: S704
-
-
-def _examples(study: Study) -> list[dict[str, Any]]:
-    shown = []
-    for run, example in examples(study):
-        folder = study.folder / "runs" / run
-        pictures = [_picture(folder / str(example[k])) for k in ("image", "overlay") if example.get(k)]
-        truth = TRUTH.get(str(example.get("malignant"))[:1], "truth unknown")
-        shown.append(dict(example) | {"run": run, "pictures": pictures, "truth": truth})
-    return shown
-
-
-def _picture(path: Path) -> str:
-    """A small copy of a picture as a data URI; empty where it cannot be read."""
-    try:
-        with Image.open(path) as image:
-            small = image.convert("RGB")
-    except (OSError, UnidentifiedImageError):
-        return ""
-    small.thumbnail((PICTURE, PICTURE))
-    out = io.BytesIO()
-    small.save(out, format="JPEG", quality=88)
-    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
 
 
 def _warnings(study: Study) -> list[tuple[str, str]]:

@@ -1,37 +1,18 @@
 """What each section of a report shows, worked out from a study; plain values for the template."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from statistics import fmean
 from typing import Any
 
-import numpy as np
-from scipy.special import expit
-
-from mammopath.metrics.auc import Subgroup, auc_by_group
-from mammopath.metrics.calibration import reliability
-from mammopath.metrics.ranking import roc_curve
 from mammopath.metrics.transfer import Transfer, transfer
-from mammopath.report.figures import Series, fitted_axis, panel, share_axis
-from mammopath.report.study import Judged, Study, read_examples, read_log
-
-MOST_LINES = 8
-"""Methods in one panel; more cannot be told apart."""
+from mammopath.report.curves import MOST_LINES, Figure
+from mammopath.report.figures import Series, fitted_axis, panel
+from mammopath.report.study import Judged, Study, by_label, by_site, read_examples, read_log
 
 EXAMPLES = 12
-
-GRID = np.linspace(0, 1, 101)
-"""False-positive rates at which ROC curves of several seeds are averaged."""
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """An SVG with its caption."""
-
-    caption: str
-    svg: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,22 +54,6 @@ class CostRow:
     threads: str
 
 
-def roc_figures(judged: Sequence[Judged], styles: Mapping[str, int]) -> list[Figure]:
-    """One panel per site: mean ROC over seeds of each method."""
-    return [
-        Figure(f"{site}, {modality}", _roc_panel(site, group, styles))
-        for (modality, site), group in _by_site(judged).items()
-    ]
-
-
-def reliability_figures(judged: Sequence[Judged], styles: Mapping[str, int]) -> list[Figure]:
-    """One panel per site: predicted probability against the share of malignant cases, seeds pooled."""
-    return [
-        Figure(f"{site}, {modality}", _reliability_panel(site, group, styles))
-        for (modality, site), group in _by_site(judged).items()
-    ]
-
-
 def training_figures(study: Study, styles: Mapping[str, int]) -> list[Figure]:
     """Two panels per held-out site: AUC on source validation, and training loss; a line per run."""
     logs: dict[str, list[tuple[int, list[Mapping[str, Any]]]]] = {}
@@ -96,7 +61,7 @@ def training_figures(study: Study, styles: Mapping[str, int]) -> list[Figure]:
     for j in study.judged:
         rows = [] if j.line["run"] in seen else read_log(study.folder, j.line["run"])
         seen.add(j.line["run"])
-        if rows and styles[j.label] < MOST_LINES:
+        if rows and styles.get(j.label, MOST_LINES) < MOST_LINES:
             logs.setdefault(j.line["held_out"], []).append((styles[j.label], rows))
     found = []
     for site, runs in logs.items():
@@ -108,23 +73,12 @@ def training_figures(study: Study, styles: Mapping[str, int]) -> list[Figure]:
 def calibration_rows(judged: Sequence[Judged]) -> list[CalibrationRow]:
     """One row per site and method."""
     rows = []
-    for (_, site), group in _by_site(judged).items():
-        for label, runs in _by_label(group).items():
+    for (_, site), group in by_site(judged).items():
+        for label, runs in by_label(group).items():
             found = [_transfer(j) for j in runs]
             values = {n: _mean([getattr(f, n) for f in found]) for n in Transfer.__dataclass_fields__}
             rows.append(CalibrationRow(site, label, **values))
     return rows
-
-
-def subgroup_rows(judged: Sequence[Judged], label: str) -> list[tuple[str, Subgroup]]:
-    """AUC by mammographic view, of the first run of one method on each site with several views."""
-    found = []
-    for (_, site), group in _by_site(judged).items():
-        cases = next((j.test for j in group if j.label == label), None)
-        if cases is not None and len(set(cases.views) - {""}) > 1:
-            parts = auc_by_group(cases.views, cases.labels, cases.logits, cases.patients)
-            found += [(site, part) for part in parts if part.name]
-    return found
 
 
 def ingredient_rows(study: Study) -> list[IngredientRow]:
@@ -180,46 +134,6 @@ def examples(study: Study) -> list[tuple[str, Mapping[str, Any]]]:
 
 def _has_examples(study: Study, line: Mapping[str, Any]) -> bool:
     return bool(line["held_out"]) and bool(read_examples(study.folder, line["run"]))
-
-
-def _by_site(judged: Sequence[Judged]) -> dict[tuple[str, str], list[Judged]]:
-    groups: dict[tuple[str, str], list[Judged]] = {}
-    for j in judged:
-        groups.setdefault((j.line["modality"], j.line["site"]), []).append(j)
-    return dict(sorted(groups.items()))
-
-
-def _by_label(judged: Sequence[Judged]) -> dict[str, list[Judged]]:
-    groups: dict[str, list[Judged]] = {}
-    for j in judged:
-        groups.setdefault(j.label, []).append(j)
-    return groups
-
-
-def _drawn(judged: Sequence[Judged], styles: Mapping[str, int]) -> Iterator[tuple[int, list[Judged]]]:
-    yield from ((styles[k], v) for k, v in _by_label(judged).items() if styles[k] < MOST_LINES)
-
-
-def _roc_panel(site: str, judged: Sequence[Judged], styles: Mapping[str, int]) -> str:
-    series = []
-    for style, runs in _drawn(judged, styles):
-        curves = [c for c in (roc_curve(j.test.labels, j.test.logits) for j in runs) if len(c.threshold)]
-        if curves:
-            mean = np.mean([np.interp(GRID, c.false_positive, c.sensitivity) for c in curves], axis=0)
-            series.append(Series([(0.0, 0.0), *zip(GRID.tolist(), mean.tolist(), strict=True)], style))
-    axes = share_axis("1 − specificity"), share_axis("sensitivity")
-    return panel(f"ROC curves on {site}", *axes, series, diagonal=True)
-
-
-def _reliability_panel(site: str, judged: Sequence[Judged], styles: Mapping[str, int]) -> str:
-    series = []
-    for style, runs in _drawn(judged, styles):
-        labels = np.concatenate([j.test.labels for j in runs])
-        parts = reliability(labels, expit(np.concatenate([j.test.logits for j in runs])), bins=10)
-        points = list(zip(parts.predicted.tolist(), parts.observed.tolist(), strict=True))
-        series.append(Series(points, style, dots=True))
-    axes = share_axis("predicted probability"), share_axis("share malignant")
-    return panel(f"Calibration on {site}", *axes, series, diagonal=True)
 
 
 def _training_panel(site: str, runs: Sequence[tuple[int, list[Mapping[str, Any]]]], name: str) -> str:

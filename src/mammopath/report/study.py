@@ -10,13 +10,16 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 
 from mammopath.errors import DataError
 from mammopath.evaluate import Unit, by_unit
 from mammopath.files import read_lines
 from mammopath.metrics.ranking import auc
 from mammopath.report.tables import Line, method_label
+
+KEYS = {"breast": ["patient", "laterality"], "patient": ["patient"]}
+"""Columns that name a unit of several images; one image is named by itself."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +31,12 @@ class Cases:
         patients: index of the patient.
         labels: 1 or 0.
         logits: of malignancy.
-        views: of mammograms (CC, MLO); empty elsewhere.
     """
 
     identity: str
     patients: Int[np.ndarray, " n"]
     labels: Float[np.ndarray, " n"]
     logits: Float[np.ndarray, " n"]
-    views: Shaped[np.ndarray, " n"]
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,10 @@ def read_study(folder: Path) -> Study:
     names = list(dict.fromkeys(line["run"] for line in lines))
     runs = {name: _read_json(folder / "runs" / name / "run.json") for name in names}
     config, data = _read_json(folder / "config.json"), _read_json(folder / "data.json")
-    judged = [_judge(folder, line) for line in lines if line["held_out"] and line["held_out"] == line["site"]]
+    units = (config.get("data") or {}).get("units") or {}
+    judged = [
+        _judge(folder, line, units) for line in lines if line["held_out"] and line["held_out"] == line["site"]
+    ]
     found = [j for j in judged if isinstance(j, Judged)]
     notes = [j for j in judged if isinstance(j, str)]
     notes += [
@@ -92,6 +96,36 @@ def read_study(folder: Path) -> Study:
     ]
     notes += _other_data(data, runs) + [note for j in found for note in _disagreement(j)]
     return Study(folder, config, data, lines, runs, found, list(dict.fromkeys(notes)))
+
+
+def reference_method(folder: Path) -> str:
+    """The method of a study that others are compared with.
+
+    Raises:
+        DataError: there are no results.
+    """
+    return reference_of([line["method"] for line in _read_results(folder / "results.jsonl")])
+
+
+def reference_of(labels: Sequence[str]) -> str:
+    """Plain ERM if it is there, else the first; empty for none."""
+    return "erm" if "erm" in labels else next(iter(labels), "")
+
+
+def by_site(judged: Sequence[Judged]) -> dict[tuple[str, str], list[Judged]]:
+    """Runs of each modality and held-out site, in alphabetical order."""
+    groups: dict[tuple[str, str], list[Judged]] = {}
+    for j in judged:
+        groups.setdefault((j.line["modality"], j.line["site"]), []).append(j)
+    return dict(sorted(groups.items()))
+
+
+def by_label(judged: Sequence[Judged]) -> dict[str, list[Judged]]:
+    """Runs of each method, a run a seed."""
+    groups: dict[str, list[Judged]] = {}
+    for j in judged:
+        groups.setdefault(j.label, []).append(j)
+    return groups
 
 
 def read_log(folder: Path, run: str) -> list[Mapping[str, Any]]:
@@ -108,6 +142,16 @@ def read_examples(folder: Path, run: str) -> list[Mapping[str, Any]]:
 def read_diagnostics(folder: Path, run: str) -> Mapping[str, Any]:
     """What a run's network knows beside the label (diagnostics.json); empty where it was not asked."""
     return _read_json(folder / "runs" / run / "diagnostics.json")
+
+
+def read_table(path: Path) -> pl.DataFrame:
+    """A table of the study or of a run; an empty one where there is none."""
+    return pl.read_parquet(path) if path.exists() else pl.DataFrame()
+
+
+def read_json(path: Path) -> Mapping[str, Any]:
+    """Facts of the study or of a run; empty where there are none."""
+    return _read_json(path)
 
 
 def _read_results(path: Path) -> list[Line]:
@@ -132,27 +176,27 @@ def _read_json(path: Path) -> Mapping[str, Any]:
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def _judge(folder: Path, line: Line) -> Judged | str:
+def _judge(folder: Path, line: Line, units: Mapping[str, Unit]) -> Judged | str:
     path = folder / "runs" / line["run"] / "predictions.parquet"
     if not path.exists():
         return f"run {line['run']} has no predictions; curves and comparisons leave it out"
-    table = by_unit(pl.read_parquet(path), line.get("unit", "image")).filter(modality=line["modality"])
     unit: Unit = line.get("unit", "image")
+    table = by_unit(pl.read_parquet(path), unit, units).filter(modality=line["modality"])
     test = table.filter(pl.col("part") == "test", pl.col("site") == line["site"])
-    return Judged(line, _cases(test, unit), _cases(table.filter(pl.col("part") == "val"), unit))
+    return Judged(line, _cases(test, unit), _cases(table.filter(pl.col("part") == "val"), "mixed"))
 
 
-def _cases(table: pl.DataFrame, unit: Unit) -> Cases:
-    columns = {"image": ["image_id"], "breast": ["patient", "laterality"], "patient": ["patient"]}[unit]
+def _cases(table: pl.DataFrame, unit: str) -> Cases:
+    columns = KEYS.get(unit, ["image_id"])
+    if unit == "mixed":  # validation sites may have units of their own; only their labels and logits are used
+        columns = ["patient"]
     table = table.sort("site", *columns)
     keys = table.select(pl.concat_str("site", *columns, pl.col("malignant"), separator="\x1f")).to_series()
-    views = table["view"] if unit == "image" else pl.Series([""] * table.height, dtype=pl.String)
     return Cases(
         identity=hashlib.sha256("\n".join(keys).encode()).hexdigest(),
         patients=np.unique(table["patient"].to_numpy(), return_inverse=True)[1],
         labels=table["malignant"].to_numpy().astype(float),
         logits=table["logit"].to_numpy().astype(float),
-        views=views.to_numpy(),
     )
 
 

@@ -13,7 +13,7 @@ Line = Mapping[str, Any]
 
 MEASURES = (
     *("auc", "auc_low", "auc_high", "auc_test_split", "source_val_auc", "average_precision"),
-    *("balanced_accuracy", "sensitivity", "specificity", "ece", "brier"),
+    *("balanced_accuracy", "sensitivity", "specificity", "sensitivity_at_90", "ece", "brier", "nll"),
 )
 """Keys of a line whose mean over seeds is a field of a row."""
 
@@ -24,6 +24,7 @@ class SiteRow:
 
     Attributes:
         seeds: number of runs; every measure is their mean.
+        sensitivity_at_90: best sensitivity at a specificity of at least 0.9 on the site itself.
         auc_low: mean over seeds of the lower limit, for sampling error alone; auc_high likewise.
         seed_sd: standard deviation of the AUC over seeds, apart from sampling error; NaN for one seed.
         in_domain_auc: on the site's test split, trained with the site's own training split.
@@ -55,8 +56,10 @@ class SiteRow:
     balanced_accuracy: float
     sensitivity: float
     specificity: float
+    sensitivity_at_90: float
     ece: float
     brier: float
+    nll: float
 
     @property
     def label(self) -> str:
@@ -82,6 +85,13 @@ class MeanRow:
     mean_in_domain_auc: float
     mean_gap_in_domain: float
     mean_gap_source: float
+
+
+def stamp(data: Mapping[str, Any]) -> str:
+    """What a reader of any single output must know: a synthetic cohort, a leak, an error; empty for none."""
+    phantom = ["synthetic phantom: not clinical"] if data.get("phantom") else []
+    leaks = [f for f in data.get("check", []) if f["severity"] in ("leak", "error")]
+    return "; ".join([*phantom, *(f"{f['severity']}: {f['what']}" for f in leaks)])
 
 
 def method_label(method: str, adaptation: str, select: str) -> str:

@@ -1,0 +1,96 @@
+"""A study's methods in one Markdown grid: a row each, a column for each site, and the difference from ERM."""
+
+from collections.abc import Sequence
+
+from mammopath.report.comparisons import Comparison, compare, draw_sites
+from mammopath.report.knowledge import told
+from mammopath.report.study import Study, reference_of
+from mammopath.report.tables import Line, SiteRow, summarise
+
+NONE = "–"
+
+MAPS = tuple(
+    f"{measure}_{of}" for measure in ("pointing", "froc") for of in ("attention", "lesion", "chance")
+)
+"""Measures of the maps in a results line."""
+
+
+def markdown_grid(study: Study, *, draws: int = 1000) -> str:
+    """AUC with its interval at each held-out site, mean over sites, difference of that from the reference.
+
+    Differences are paired by patient, averaged over seeds and sites; p is Holm's over all methods. A method
+    that trains one modality has the sites of that modality alone, and no mean.
+    """
+    rows = [r for r in summarise(study.lines) if r.adaptation in ("", "none")]
+    sites = list(dict.fromkeys(r.site for r in sorted(rows, key=lambda r: (r.modality, r.site))))
+    methods = list(dict.fromkeys(line["method"] for line in study.lines))
+    known = {(r.method, r.site): r for r in rows}
+    plain = [j for j in study.judged if j.line["adaptation"] in ("", "none")]
+    compared = compare(draw_sites(plain, draws=draws), reference_of(methods))
+    over_all = {c.label: c for c in compared if c.scope == "all"}
+    head = ["method", *sites, "mean", "difference [95 %]", "p (Holm)"]
+    body = []
+    for method in methods:
+        own = [known.get((method, site)) for site in sites]
+        body.append([f"`{method}`", *map(_auc, own), _mean(own), *_difference(over_all.get(method))])
+    return _table(head, body)
+
+
+def markdown_knowledge(study: Study) -> str:
+    """What each method's networks know beside the label: means over seeds and sites, beside their chance.
+
+    The site read off the embedding (balanced accuracy), the right label found across modalities (mean
+    precision), the highest token of the attention and of the lesion map on a malignant lesion (share of
+    images), sensitivity of their peaks averaged over the FROC's false positives, and what was configured but
+    did not run at one site at least.
+    """
+    lines = [line for line, _ in told(study)]
+    head = ["method", "site probe before", "site probe after", "label retrieval", "pointing: attention"]
+    head += ["pointing: lesion map", "chance of pointing", "FROC: attention", "FROC: lesion map"]
+    head += ["chance of FROC", "configured, but idle"]
+    body = []
+    for method in dict.fromkeys(line["method"] for line in lines):
+        own = [line for line in lines if line["method"] == method and line["adaptation"] == "none"]
+        seen, chance = _average(own, "retrieval_label"), _average(own, "retrieval_label_chance")
+        idle = sorted({name for line in own for name in line.get("idle", {})})
+        body.append(
+            [
+                f"`{method}`",
+                _shown(_average(own, "site_probe_before")),
+                _shown(_average(own, "site_probe")),
+                NONE if seen is None else f"{_shown(seen)} ({_shown(chance)})",
+                *(_shown(_average(own, name)) for name in MAPS),
+                ", ".join(idle) or NONE,
+            ]
+        )
+    return _table(head, body)
+
+
+def _auc(row: SiteRow | None) -> str:
+    return NONE if row is None else f"{row.auc:.2f} [{row.auc_low:.2f}, {row.auc_high:.2f}]"
+
+
+def _mean(rows: Sequence[SiteRow | None]) -> str:
+    found = [row.auc for row in rows if row is not None]
+    return f"{sum(found) / len(found):.3f}" if len(found) == len(rows) else NONE
+
+
+def _difference(found: Comparison | None) -> tuple[str, str]:
+    if found is None:
+        return NONE, NONE
+    p = "< 0.001" if found.p_holm < 0.001 else f"{found.p_holm:.3f}"
+    return f"{found.difference:+.3f} [{found.low:+.3f}, {found.high:+.3f}]", p
+
+
+def _average(lines: Sequence[Line], name: str) -> float | None:
+    values = [line[name] for line in lines if line.get(name) is not None]
+    return sum(values) / len(values) if values else None
+
+
+def _shown(value: float | None) -> str:
+    return NONE if value is None else f"{value:.2f}"
+
+
+def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *body)]
+    return "\n".join(lines) + "\n"
