@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mammopath.cli import app
+from mammopath.cli.app import app
 from mammopath.keys import reference
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-COMMANDS = [c.name or c.callback.__name__ for c in app.registered_commands if c.callback]
+COMMANDS = [c.name or c.callback.__name__.replace("_", "-") for c in app.registered_commands if c.callback]
 GROUPS = [
     f"{g.name} {c.name}"
     for g in app.registered_groups
