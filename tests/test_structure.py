@@ -20,6 +20,7 @@ DATA = {"images", "phantom", "sources", "prepare", "cohort"}
 MODEL = {"objectives", "model", "runs"}
 JOINTS = [
     "features",
+    "filling",
     "train",
     "predict",
     "slides",

@@ -10,9 +10,11 @@ from mammopath.cohort.manifest import Manifest
 from mammopath.cohort.splits import thin
 from mammopath.cohort.store import TokenStore
 from mammopath.errors import ConfigError, DataError, ImageReadError
-from mammopath.features import Bank, SampleBank, TokenBank, ViewKeys, fill, plain_view, token_keys
+from mammopath.features import Bank, SampleBank, TokenBank, ViewKeys, plain_view, token_keys
+from mammopath.filling import Wanted, fill
 from mammopath.model.network import Network
 from mammopath.model.weights import build_network
+from mammopath.parallel import device_of, processes
 from mammopath.progress import Track, silent
 from mammopath.settings import DataSettings, RunSettings
 from mammopath.sources import SOURCES
@@ -93,7 +95,8 @@ def prepare_bench(
         store = TokenStore(cache)
         readable, unread = _present(records)
         keys = token_keys(readable, network, settings)
-        unread += fill(store, keys, readable, network, settings, track=track)
+        wanted = [Wanted(r, names) for r, names in zip(readable, keys, strict=True)]
+        unread += fill(store, wanted, settings, workers=_workers(settings), track=track)
         bad = {s.where for s in unread}
         kept = [i for i, r in enumerate(readable) if r.image_id not in bad]
         records, keys = [readable[i] for i in kept], [keys[i] for i in kept]
@@ -103,6 +106,12 @@ def prepare_bench(
         skipped = [*cohort.skipped, *unread]
         bench = Bench(records, skipped, cohort.fingerprint, cohort.sources, samples=samples)
     return _demand(bench, strict=strict)
+
+
+def _workers(settings: RunSettings) -> int:
+    """A graphics card is kept busy by one process."""
+    on_cpu = device_of(settings.device).type == "cpu"
+    return processes(settings.workers, threads=settings.threads) if on_cpu else 1
 
 
 def _present(records: Sequence[Record]) -> tuple[list[Record], list[Skipped]]:

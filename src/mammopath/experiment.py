@@ -30,7 +30,7 @@ from mammopath.model.weights import build_network
 from mammopath.objectives.methods import method_recipe
 from mammopath.objectives.objective import Objective
 from mammopath.objectives.recipe import Recipe
-from mammopath.parallel import threads
+from mammopath.parallel import device_of, threads
 from mammopath.predict import Scores, predict, prediction_table, write_table
 from mammopath.prepare.sample import load_sample
 from mammopath.progress import Track, silent
@@ -102,7 +102,7 @@ def _train(
     sites = training_sites(bench.records, train)
     labels = label_table(bench.records, sites)
     torch.manual_seed(settings.seed)
-    network = build_network(_model(settings.model, recipe)).to(_device(settings))
+    network = build_network(_model(settings.model, recipe)).to(device_of(settings.device))
     objective = _objective(network, recipe, settings, sites)
     bank = bench.bank(labels, settings, network)
     steps = training_steps(
@@ -240,10 +240,5 @@ def _fold_facts(bench: Bench, settings: RunSettings, part: Fold) -> dict[str, An
         "fingerprint": bench.fingerprint,
         "rows": {name: len(getattr(part, name)) for name in rows},
         "warnings": list(part.warnings),
-        "device": str(_device(settings)),
+        "device": str(device_of(settings.device)),
     }
-
-
-def _device(settings: RunSettings) -> torch.device:
-    cuda = settings.device == "cuda" or (settings.device == "auto" and torch.cuda.is_available())
-    return torch.device("cuda" if cuda else "cpu")

@@ -9,19 +9,16 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
 
-from mammopath.cohort.loader import Labels, Pick, collate, token_masks
-from mammopath.cohort.store import Stored, TokenStore, view_key
-from mammopath.errors import ImageReadError
+from mammopath.cohort.loader import Labels, Pick, collate
+from mammopath.cohort.store import TokenStore, view_key
 from mammopath.files import sha256
 from mammopath.model.network import Network
 from mammopath.prepare.augment import apply, draw, draw_style
 from mammopath.prepare.sample import load_sample, prepare_fingerprint
-from mammopath.progress import Track
 from mammopath.settings import RunSettings
 from mammopath.tensors import Batch, Sample
-from mammopath.types import Modality, Record, Skipped
+from mammopath.types import Modality, Record
 
 ViewKeys = Mapping[int, str]
 """Names of a record's stored views by number: 0 plain, positive augmented, negative in style only."""
@@ -139,72 +136,3 @@ def _recipe(weights: str, modality: Modality, settings: RunSettings) -> str:
     )
     tile = model.tile.get(modality, 0)
     return "|".join(parts) + (f"|tile {tile}" if tile else "")
-
-
-def fill(
-    store: TokenStore,
-    keys: Sequence[ViewKeys],
-    records: Sequence[Record],
-    network: Network,
-    settings: RunSettings,
-    *,
-    track: Track,
-    chunk: int = 8,
-) -> list[Skipped]:
-    """Run the frozen trunk once over every missing view; can be stopped and started at any time.
-
-    Returns:
-        Records that could not be read; they have no views.
-    """
-    missing = [row for row, names in enumerate(keys) if not all(map(store.has, names.values()))]
-    skipped: list[Skipped] = []
-    groups = [missing[i : i + chunk] for i in range(0, len(missing), chunk)]
-    network.eval()
-    for number in track(range(len(groups)), "trunk features", len(groups)):
-        skipped += _fill_group(store, keys, records, network, settings, rows=groups[number])
-    return skipped
-
-
-def _fill_group(
-    store: TokenStore,
-    keys: Sequence[ViewKeys],
-    records: Sequence[Record],
-    network: Network,
-    settings: RunSettings,
-    *,
-    rows: Sequence[int],
-) -> list[Skipped]:
-    skipped: list[Skipped] = []
-    plain: dict[Modality, dict[str, Sample]] = {}
-    styled: dict[Modality, dict[str, Sample]] = {}
-    for row in rows:
-        record = records[row]
-        wanted = {n: key for n, key in keys[row].items() if not store.has(key)}
-        if not wanted:  # another process was quicker
-            continue
-        try:
-            sample = plain_view(record, settings, network)
-        except ImageReadError as error:
-            skipped.append(Skipped(record.image_id, error.code, error.why))
-            continue
-        if 0 in wanted:
-            plain.setdefault(record.modality, {})[wanted.pop(0)] = sample
-        others = {key: augmented(sample, record, n, settings) for n, key in wanted.items()}
-        styled.setdefault(record.modality, {}).update(others)
-    precision = settings.train.trunk_precision
-    for modality, samples in plain.items():
-        found = network.describe(list(samples.values()), modality, precision=precision)
-        for (key, sample), one in zip(samples.items(), found, strict=True):
-            _put(store, key, sample, one.tokens, one.statistics, cell=network.cell(modality))
-    for modality, samples in styled.items():
-        tokens = network.lower(list(samples.values()), modality, precision=precision)
-        for (key, sample), own in zip(samples.items(), tokens, strict=True):
-            _put(store, key, sample, own, torch.zeros(0, 0), cell=network.cell(modality))
-    return skipped
-
-
-def _put(
-    store: TokenStore, key: str, sample: Sample, tokens: Tensor, statistics: Tensor, *, cell: int
-) -> None:
-    masks = token_masks(sample, cell)
-    store.put(key, Stored(tokens.half(), masks.valid, masks.lesion.half(), statistics.half(), masks.grid))

@@ -3,7 +3,6 @@
 import fcntl
 import json
 import math
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -27,7 +26,7 @@ from mammopath.evaluate import result_lines, source_val_auc
 from mammopath.experiment import BASELINES, Outcome, run
 from mammopath.files import append_line, read_lines, write_text
 from mammopath.objectives.methods import method_recipe
-from mammopath.parallel import in_processes
+from mammopath.parallel import in_processes, processes
 from mammopath.predict import write_table
 from mammopath.progress import Track, silent
 from mammopath.runs import load_run
@@ -93,8 +92,7 @@ def lodo(settings: LodoSettings, out: Path, *, strict: bool = False, track: Trac
 def _run_all(bench: Bench, settings: LodoSettings, todo: Sequence[Cell], out: Path, *, track: Track) -> None:
     light = replace(bench, samples={})  # views are prepared again rather than sent between processes
     work = partial(_run_cell, light, settings, out / "runs")
-    workers = settings.workers or max(1, (os.cpu_count() or 1) // settings.threads)
-    found = in_processes(work, todo, workers=workers)
+    found = in_processes(work, todo, workers=processes(settings.workers, threads=settings.threads))
     for _ in track(range(len(todo)), "runs", len(todo)):
         append_cell(out / "results.jsonl", next(found))
 

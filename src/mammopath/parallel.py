@@ -1,4 +1,4 @@
-"""Work in several processes that end with their parent, and a fixed number of threads in each."""
+"""Where work runs: processes that end with their parent, a fixed number of threads in each, the device."""
 
 import multiprocessing
 import os
@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from threadpoolctl import threadpool_limits
@@ -34,6 +34,17 @@ def in_processes(work: Callable[[Task], Result], tasks: Sequence[Task], *, worke
     finally:
         # Not a ``with`` block: its end would take the cancelling back, and an error wait for every task.
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def processes(asked: int, *, threads: int) -> int:
+    """Processes at the same time: as asked, or for 0 as many as there are cores for their threads."""
+    return asked or max(1, (os.cpu_count() or 1) // threads)
+
+
+def device_of(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """The device to compute on; ``auto`` is CUDA where there is one."""
+    cuda = name == "cuda" or (name == "auto" and torch.cuda.is_available())
+    return torch.device("cuda" if cuda else "cpu")
 
 
 @contextmanager

@@ -299,8 +299,11 @@ class RunSettings(Settings):
     for_prediction: bool = True
     """Also keep in a run what predictions of new patients need: how far to trust it, reference cases,
     examples. A table of many methods does without."""
+    workers: int = Field(0, ge=0)
+    """Processes at the same time, for features of a frozen trunk and for the runs of a study; 0 for as many
+    as there are cores."""
     threads: int = Field(1, ge=1)
-    """CPU threads of one run. Part of the numbers: sums are rounded in another order with more."""
+    """CPU threads of one process. Part of the numbers: sums are rounded in another order with more."""
 
 
 class PatchSettings(Settings):
@@ -383,7 +386,5 @@ class LodoSettings(RunSettings):
     """One run each; splits and initialisation differ."""
     in_domain: bool = True
     """Also train with every site present, for the in-domain AUC and the gap."""
-    workers: int = Field(0, ge=0)
-    """Runs at the same time, each in a process of its own; 0 for as many as there are cores."""
     bootstrap: int = Field(2000, ge=100)
     """Draws of the patient-cluster bootstrap."""

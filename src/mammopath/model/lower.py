@@ -75,7 +75,9 @@ def _packed(
     positions = {grid: trunk.positions(grid) for grid in set(grids)}
     real = [packing.real_patches(s, patch) for s in samples]
     for places in packing.groups([int(r.sum()) + len(prefix) for r in real]):
-        embedded = [parts.stem(samples[i].image[None])[0] + positions[grids[i]] for i in places]
+        embedded = [
+            parts.stem(samples[i].image[None].to(prefix.device))[0] + positions[grids[i]] for i in places
+        ]
         patches = [one[real[i]] for i, one in zip(places, embedded, strict=True)]
         yield places, torch.stack([torch.cat([prefix, p]) for p in patches])
 

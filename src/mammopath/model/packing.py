@@ -96,6 +96,7 @@ def on_grid(
     tokens: Float[Tensor, "real d"], real: Bool[Tensor, " n"], *, grid: Grid, pool: int
 ) -> Float[Tensor, "k d"]:
     """Patch tokens at their places (zero elsewhere), averaged over ``pool`` x ``pool`` real ones."""
+    real = real.to(tokens.device)
     placed = tokens.new_zeros(len(real), tokens.shape[1]).masked_scatter(real[:, None], tokens)
     if pool == 1:
         return placed
