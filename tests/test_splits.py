@@ -86,7 +86,9 @@ def test_no_person_crosses_a_fold_and_no_row_is_lost(rows, held_out, seed):
     parts = [{person[i] for i in part} for part in (made.train, made.val, made.test)]
     assert all(a.isdisjoint(b) for a, b in itertools.combinations(parts, 2))
     assert sorted(made.train + made.val + made.test + made.dropped) == list(range(len(records)))
-    assert {person[i] for i in made.dropped} <= parts[2]
+    published = {person[i] for i, r in enumerate(records) if r.official_split == "test"}
+    assert not published & (parts[0] | parts[1])
+    assert {person[i] for i in made.dropped} <= parts[2] | published
     assert set(made.test_split) <= set(made.test)
     if held_out:
         assert set(made.test) == {i for i, r in enumerate(records) if r.domain == held_out}
@@ -158,6 +160,20 @@ def test_a_published_test_split_is_kept_and_its_patients_do_not_train():
     made = fold(records, held_out=None, validation=0.2, test_share=0.3, seed=0)
     assert [i for i in made.test if records[i].domain == "a"] == [1, 2, 3, 4, 5, 6, 7]
     assert made.dropped == (0,)
+
+
+def test_published_test_patients_neither_train_nor_select_when_another_site_is_left_out():
+    records = [
+        replace(r, official_split="test" if int(r.patient[1:]) < 4 else "train") for r in _site("a", 12)
+    ]
+    records[0] = replace(records[0], official_split="train")
+    records += _site("b", 12)
+    made = fold(records, held_out="b", validation=0.2, test_share=0.3, seed=0)
+    assert made.dropped == tuple(range(8))
+    assert {records[i].domain for i in made.train + made.val} == {"a"}
+    inside = fold(records, held_out=None, validation=0.2, test_share=0.3, seed=0)
+    ours = {i for i in inside.train + inside.val if records[i].domain == "a"}
+    assert set(made.train + made.val) == ours, "both sides of the gap learn from the same patients of a site"
 
 
 def test_hashing_does_not_depend_on_the_process():

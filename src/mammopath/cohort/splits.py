@@ -24,7 +24,7 @@ class Fold:
         test: all rows of the held-out site; in the in-domain fold the test part of every site.
         test_split: the rows of ``test`` in their site's fixed test part, on which the held-out and the
             in-domain model are compared: it depends on neither seed nor held-out site.
-        dropped: rows of patients who may not train because they test.
+        dropped: rows of patients who may not train because they test, here or in their data set's own split.
         warnings: what a reader of the results should know of this fold.
     """
 
@@ -45,7 +45,9 @@ def fold(
     A patient is one person: everybody with the same ``patient`` or the same non-empty ``pair_key``. A person
     seen at the held-out site is dropped from training, whatever other sites saw them. Validation and test
     persons are drawn by a hash of their name within each site and label, so the order of rows is of no
-    influence. A site that publishes a test split is tested on it; its test patients' other rows are dropped.
+    influence. Persons of a published test split neither train nor select in any fold, whichever site is left
+    out: a model that learned from them could never be compared with published results. In the in-domain fold
+    the published test images are the test part of their site; the other rows of those persons are dropped.
 
     Args:
         records: rows of one or several manifests.
@@ -63,8 +65,9 @@ def fold(
     persons = person_names(records)
     part = _test_part(records, persons, test_share)
     test = part if held_out is None else _where(r.domain == held_out for r in records)
-    testing = {persons[i] for i in test}
-    free = [i for i in range(len(records)) if persons[i] not in testing]
+    published = {person for person, r in zip(persons, records, strict=True) if r.official_split == "test"}
+    barred = published | {persons[i] for i in test}
+    free = [i for i in range(len(records)) if persons[i] not in barred]
     cells = _cells(records, persons, free)
     selecting = _draw(cells, validation, salt=f"validation/{seed}")
     val = tuple(i for i in free if persons[i] in selecting)
@@ -186,8 +189,8 @@ def _demand(
         raise DataError(f"no image is left to test ({why}): add patients, or raise data.test_share")
     if not train or not val:
         raise DataError(
-            f"no patient is left to train and validate ({why}): add another site, or patients who are not "
-            "seen at the held-out one"
+            f"no patient is left to train and validate ({why}): add another site, or patients who are "
+            "neither seen at the held-out one nor in a published test split"
         )
 
 
