@@ -12,6 +12,7 @@ from mammopath.cohort.store import TokenStore
 from mammopath.errors import ConfigError, DataError, ImageReadError
 from mammopath.features import Bank, SampleBank, TokenBank, ViewKeys, plain_view, token_keys
 from mammopath.filling import Wanted, fill
+from mammopath.images.packed import file_of
 from mammopath.model.network import Network
 from mammopath.model.weights import build_network
 from mammopath.parallel import device_of, processes
@@ -115,8 +116,14 @@ def _workers(settings: RunSettings) -> int:
 
 
 def _present(records: Sequence[Record]) -> tuple[list[Record], list[Skipped]]:
-    gone = [Skipped(r.image_id, "missing", f"{r.path} is not there") for r in records if not r.path.is_file()]
-    return [r for r in records if r.path.is_file()], gone
+    """Records whose file is there, and those whose file is not."""
+    there = [file_of(r.path).is_file() for r in records]
+    gone = [
+        Skipped(r.image_id, "missing", f"{r.path} is not there")
+        for r, found in zip(records, there, strict=True)
+        if not found
+    ]
+    return [r for r, found in zip(records, there, strict=True) if found], gone
 
 
 def _samples(

@@ -13,6 +13,7 @@ import torch
 from mammopath.cohort.loader import Labels, Pick, collate
 from mammopath.cohort.store import TokenStore, view_key
 from mammopath.files import sha256
+from mammopath.images.packed import file_of
 from mammopath.model.network import Network
 from mammopath.prepare.augment import apply, draw, draw_style
 from mammopath.prepare.sample import load_sample, prepare_fingerprint
@@ -118,7 +119,9 @@ def token_keys(records: Sequence[Record], network: Network, settings: RunSetting
     weights = network.lower_fingerprint()
     recipes = {m: _recipe(weights, m, settings) for m in network.modalities}
     views = [*range(settings.prepare.draws + 1), *range(-1, -1 - settings.prepare.styled, -1)]
-    hashes = [f"{sha256(r.path)}|{r.image_id}" for r in records]
+    files = [file_of(r.path) for r in records]
+    content = {file: sha256(file) for file in dict.fromkeys(files)}
+    hashes = [f"{content[file]}|{r.image_id}" for file, r in zip(files, records, strict=True)]
     return [
         {number: view_key(recipes[r.modality], image, number) for number in views}
         for r, image in zip(records, hashes, strict=True)

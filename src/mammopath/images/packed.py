@@ -19,6 +19,11 @@ def is_packed(path: Path) -> bool:
     return path.name.isdigit() and path.parent.suffix.lower() in SUFFIXES and path.parent.is_file()
 
 
+def file_of(path: Path) -> Path:
+    """The file on disk that holds an image: the HDF5 file of a packed one, else the path itself."""
+    return path.parent if is_packed(path) else path
+
+
 def read_packed(path: Path) -> UInt8[np.ndarray, "h w 3"]:
     """Read one image.
 
