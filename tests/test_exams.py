@@ -1,9 +1,11 @@
 """A hospital's exams: labels by table, standard views by rules, every injected fault refused or flagged."""
 
 import math
+import os
 import warnings
 
 import pytest
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
@@ -45,7 +47,7 @@ def test_an_exam_with_its_labels(tmp_path):
     assert (one.domain, one.spacing.um_x, one.spacing_source) == ("North", 100, "header")
     assert one.attributes["exam"] == "1.2.3"
     assert [r.attributes["birads"] for r in records] == ["5", "5", "2", "2"]
-    assert all(r.attributes["standard"] == "yes" and not flags(r) for r in records)
+    assert not any(flags(r) for r in records)
     assert {r.domain for r in by_site(records, "station")} == {"MG1"}
     assert {r.domain for r in by_site(records, "no such")} == {"North"}
 
@@ -61,7 +63,10 @@ def test_rows_that_meet_no_image_and_images_without_row(tmp_path):
 @pytest.mark.parametrize(
     ("text", "why"),
     [("patient\n4711\n", "label"), ("patient,label,colour\n4711,benign,red\n", "colour"),
-     ("patient,label\n4711,perhaps\n", "perhaps")],
+     ("patient,label\n4711,perhaps\n", "perhaps"),
+     ("patient,label,malignant\n4711,benign,1\n", "row 2: the labels contradict"),
+     ("patient,label,side\n4711,benign,Q\n", "row 2: laterality 'Q'"),
+     ("patient,label,split\n4711,benign,validation\n", "row 2: split 'validation'")],
 )  # fmt: skip
 def test_tables_that_cannot_be_meant(tmp_path, text, why):
     with pytest.raises(DataError, match=why):
@@ -85,10 +90,66 @@ def test_retakes_special_views_and_versions_for_processing(tmp_path):
     by_name = {r.path.stem: r for r in records}
     assert [s.where.rpartition("/")[2] for s in skipped] == ["raw.dcm"]
     assert flags(by_name["LCC"]) == {"retake"}
-    assert "standard" not in by_name["LCC"].attributes
-    assert by_name["later"].attributes["standard"] == "yes"
     assert flags(by_name["spot"]) == flags(by_name["zoom"]) == {"special_view"}
-    assert sum("standard" in r.attributes for r in records) == 4
+    assert {r.path.stem for r in records if not flags(r)} == {"later", "LMLO", "RCC", "RMLO"}
+
+
+def test_of_two_takes_at_one_time_one_is_used(tmp_path):
+    root = folder(tmp_path)
+    save(root / "1.2.3" / "again.dcm", mammogram(SOPInstanceUID=UID("1.2.9.1")))
+    records, _ = listed(root)
+    assert [flags(r) for r in records if (r.laterality, r.view) == ("L", "CC")] == [{"retake"}, set()]
+
+
+def test_a_malignant_row_beside_a_benign_one_leaves_the_severity_open(tmp_path):
+    text = "patient,side,label\n4711,L,benign\n4711,L,malignant\n4711,R,benign\n4711,R,dcis\n"
+    records, _ = listed(folder(tmp_path, text))
+    assert [r.malignant for r in records] == [1, 1, 1, 1]
+    assert [math.isnan(r.severity) for r in records[:2]] == [True, True]
+    assert [r.severity for r in records[2:]] == [2, 2]
+
+
+def test_files_that_do_not_name_themselves_are_all_listed(tmp_path):
+    root = folder(tmp_path)
+    for side in ("LCC", "RCC"):
+        data = mammogram(ImageLaterality=side[0])
+        save(root / "1.2.3" / f"{side}.dcm", data)
+        without(root / "1.2.3" / f"{side}.dcm", "SOPInstanceUID")
+    records, skipped = listed(root)
+    assert (len(records), skipped) == (4, [])
+
+
+def without(path, name):
+    data = dcmread(path)
+    delattr(data, name)
+    data.save_as(path, enforce_file_format=False)
+
+
+def test_links_that_lead_nowhere_and_pipes(tmp_path):
+    root = folder(tmp_path)
+    (root / "gone").symlink_to(tmp_path / "no such file")
+    os.mkfifo(root / "pipe.dcm")
+    records, skipped = listed(root)
+    assert len(records) == 4
+    assert [(s.where, s.code) for s in skipped] == [(str(root / "gone"), "missing")]
+
+
+def test_one_number_with_two_names_and_a_study_without_row(tmp_path):
+    root = exam(folder(tmp_path), study="1.2.4", PatientName="ROE^MARY")
+    exam(root, study="1.2.5", PatientID="99", PatientName="Doe^Jane^")
+    records, _ = listed(root)
+    found = {study: [flags(r) for r in records if r.attributes["exam"] == study] for study in
+             ("1.2.3", "1.2.4", "1.2.5")}  # fmt: skip
+    assert found == {
+        "1.2.3": [{"name_differs"}] * 4,
+        "1.2.4": [{"name_differs"}] * 4,
+        "1.2.5": [{"no_row"}] * 4,
+    }
+
+
+def test_images_of_a_study_without_patient_number_stay_together(tmp_path):
+    records, _ = listed(folder(tmp_path, "accession,label\nA1,benign\n", PatientID=""))
+    assert {(r.patient, r.patient_known) for r in records} == {("1.2.3", False)}
 
 
 FLAGGED = {
@@ -98,7 +159,7 @@ FLAGGED = {
     "zero spacing": ({"ImagerPixelSpacing": ["0", "0"]}, "no_spacing"),
     "spacing 1000": ({"ImagerPixelSpacing": ["1000", "1000"]}, "no_spacing"),
     "burned in": ({"BurnedInAnnotation": "YES"}, "burned_in"),
-    "rows and columns": ({"Rows": 64, "Columns": 96}, "size_differs"),
+    "rows and columns": ({"Rows": 64, "Columns": 96}, "wide"),
     "no side": ({"ImageLaterality": None}, "side_unknown"),
     "no view": ({"ViewPosition": None}, "view_unknown"),
 }
@@ -160,18 +221,23 @@ def test_pixels_that_contradict_the_header_are_told_by_check(tmp_path, side, pix
 @pytest.mark.filterwarnings("ignore")
 def test_a_directory_that_lists_what_is_not_there(tmp_path):
     root = folder(tmp_path)
+    places = [["1.2.3", "LCC.DCM"], ["1.2.3", "GONE"], ["..", "elsewhere"], ["/etc/passwd"], None]
     directory = Dataset()
-    directory.DirectoryRecordSequence = [Dataset(), Dataset()]
-    directory.DirectoryRecordSequence[0].ReferencedFileID = ["1.2.3", "LCC.dcm"]
-    directory.DirectoryRecordSequence[1].ReferencedFileID = ["1.2.3", "GONE"]
+    directory.DirectoryRecordSequence = [Dataset() for _ in places]
+    for entry, place in zip(directory.DirectoryRecordSequence, places, strict=True):
+        entry.ReferencedFileID = place
     shell = mammogram()
     directory.file_meta = shell.file_meta
     directory.SOPClassUID, directory.SOPInstanceUID = shell.SOPClassUID, shell.SOPInstanceUID
     save(root / "DICOMDIR", directory)
     (root / "viewer.exe").write_bytes(b"MZ" * 100)
-    records, skipped = listed(root)
+    records, skipped = listed(root / "DICOMDIR")
     assert len(records) == 4
-    assert [(s.where, s.code) for s in skipped] == [(str(root / "1.2.3" / "GONE"), "missing")]
+    assert [(s.where, s.code) for s in skipped] == [
+        (str(root / "1.2.3" / "GONE"), "missing"), (str(root / "DICOMDIR"), "annotation"),
+        (str(root / "DICOMDIR"), "annotation"),
+    ]  # fmt: skip
+    assert records == listed(root)[0]
 
 
 def test_facts_of_a_deidentified_file(tmp_path):

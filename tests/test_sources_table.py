@@ -263,3 +263,25 @@ def _demand_aspect(records):
     boxes = np.array([f.box() for r in records for f in r.findings])
     aspect = np.exp(np.median(np.log((boxes[:, 2] - boxes[:, 0]) / (boxes[:, 3] - boxes[:, 1]))))
     assert aspect == pytest.approx(records[0].spacing.um_y / records[0].spacing.um_x, rel=0.01)
+
+
+N = math.nan
+
+
+@pytest.mark.parametrize(("labels", "together"), [
+    ([], (N, N)), ([(N, N)], (N, N)), ([(N, N), (0, 1)], (0, 1)), ([(0, 0), (0, 1)], (0, 1)),
+    ([(0, 1), (1, N)], (1, N)), ([(0, 1), (1, 2)], (1, 2)), ([(1, 2), (1, N)], (1, N)),
+    ([(1, 3), (1, N)], (1, 3)), ([(0, 0), (0, N)], (0, N)), ([(0, 1), (0, N)], (0, 1)),
+])  # fmt: skip
+def test_the_worst_of_several_labels_claims_no_severity_that_may_be_too_low(labels, together):
+    for order in (labels, labels[::-1]):
+        found = table.worst([(float(m), float(s)) for m, s in order])
+        assert str(found) == str((float(together[0]), float(together[1])))
+
+
+def test_malignant_and_benign_rows_of_one_image_leave_the_severity_open(tmp_path):
+    rows = [_row(label="benign", findings="box 1 2 3 4"), _row(label="malignant", findings="box 5 6 7 8")]
+    put(tmp_path / "a.png", GREY)
+    (record,) = table.index(_write(tmp_path, rows))
+    assert record.malignant == 1
+    assert math.isnan(record.severity)

@@ -2,10 +2,9 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 from mammopath.errors import ImageReadError
 from mammopath.images.read import read_header
@@ -20,16 +19,13 @@ SPACING = Spacing.square(45.0)
 """Nominal: the films were scanned at 42, 43.5 or 50 um, and no file says at which (Lee et al. 2017)."""
 
 
-Key = TypeVar("Key")
-
-
 @dataclass(frozen=True)
 class Known:
-    """What the tables say beyond one series: labels of films, breasts and patients, over both parts."""
+    """What the tables say beyond one series: the labels of lesions by film, breast and patient, of both parts."""
 
-    film: dict[tuple[str, str, str], set[float]]
-    breast: dict[tuple[str, str], float]
-    patient: dict[str, float]
+    film: Mapping[tuple[str, ...], set[float]]
+    breast: Mapping[tuple[str, ...], set[float]]
+    patient: Mapping[tuple[str, ...], set[float]]
 
 
 def index(root: Path) -> Iterator[Record | Skipped]:
@@ -61,21 +57,12 @@ def index(root: Path) -> Iterator[Record | Skipped]:
 
 
 def _known(rois: Sequence[Roi]) -> Known:
-    labels: defaultdict[tuple[str, str, str], set[float]] = defaultdict(set)
+    known = Known(defaultdict(set), defaultdict(set), defaultdict(set))
     for roi in rois:
-        labels[roi.film].add(roi.malignant)
-    return Known(
-        film=labels,
-        breast=_worst(rois, lambda roi: roi.film[:2]),
-        patient=_worst(rois, lambda roi: roi.patient),
-    )
-
-
-def _worst(rois: Sequence[Roi], key: Callable[[Roi], Key]) -> dict[Key, float]:
-    worst: dict[Key, float] = {}
-    for roi in rois:
-        worst[key(roi)] = max(roi.malignant, worst.get(key(roi), 0.0))
-    return worst
+        known.film[roi.film].add(roi.malignant)
+        known.breast[roi.film[:2]].add(roi.malignant)
+        known.patient[roi.film[:1]].add(roi.malignant)
+    return known
 
 
 def _film(rois: Sequence[Roi], series: Series, known: Known, root: Path) -> Iterator[Record | Skipped]:
@@ -138,8 +125,8 @@ def _attributes(rois: Sequence[Roi], known: Known) -> dict[str, str]:
         "film": rois[0].name,
         "abnormality": "+".join(sorted({roi.kind for roi in rois})),
         "pathology": "BENIGN_WITHOUT_CALLBACK" if callback else pathology,
-        "breast": word[known.breast[rois[0].film[:2]]],
-        "patient": word[known.patient[rois[0].patient]],
+        "breast": word[max(known.breast[rois[0].film[:2]])],
+        "patient": word[max(known.patient[rois[0].film[:1]])],
         "density": max(roi.density for roi in rois).replace("0", ""),
         "birads": max((roi.assessment for roi in rois), key=_suspicion),
         "subtlety": min(roi.subtlety for roi in rois),

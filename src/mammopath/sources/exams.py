@@ -1,21 +1,20 @@
 """A hospital's mammography exams: a folder of DICOM files as exported, with a small table of labels."""
 
 import hashlib
-import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mammopath.errors import DataError
 from mammopath.images.dicom_facts import Facts
 from mammopath.sources.columns import ATTRIBUTE, Row, read_cells
-from mammopath.sources.exams_files import Shot, by_study, read_shots
-from mammopath.sources.exams_views import chosen, odd
+from mammopath.sources.exams_files import DIRECTORY, Shot, by_study, of_several_names, read_shots
+from mammopath.sources.exams_views import judged
 from mammopath.sources.flags import flagged
 from mammopath.sources.source import Source
-from mammopath.sources.table import demand_known_words, label_of
+from mammopath.sources.table import demand_known_split, demand_known_words, label_of, worst
 from mammopath.sources.words import read_side
-from mammopath.types import UNKNOWN, Record, Skipped
+from mammopath.types import Record, Skipped
 
 TABLE = "exams.csv"
 
@@ -33,37 +32,38 @@ def index(root: Path) -> Iterator[Record | Skipped]:
 
     A patient is a hash of PatientID, an exam a study. Of several files of one SOP instance the first counts.
     Files of a study that name another patient than most of it are left out. Of several takes of one standard
-    view (CC or MLO that is not special), one for presentation goes before one for processing, then the later
-    one before the earlier; the chosen ones have the attribute ``standard``. Earlier takes are kept with a
-    flag, versions for processing of an image that is there for presentation are left out. The site is the
-    institution; attributes hold what else may stand for it (``by_site``).
+    view (CC or MLO that is not special) all but one are flagged ``retake``; versions for processing of an
+    image that is there for presentation are left out (``exams_views.judged``). The site is the institution;
+    attributes hold what else may stand for it (``by_site``).
 
     Args:
         root: a folder with ``exams.csv`` (``EXAM_COLUMNS``) and DICOM files anywhere below, with or without
-            DICOMDIR; or a table of another name beside them.
+            DICOMDIR; the DICOMDIR in such a folder; or a table of another name beside them.
 
     Raises:
-        DataError: no table, missing or unknown columns, or a label that is none of the allowed words.
+        DataError: no table, missing or unknown columns, or a row that cannot be meant.
     """
-    table = root / TABLE if root.is_dir() else root
+    folder = root.parent if root.name.upper() == DIRECTORY and root.is_file() else root
+    table = folder / TABLE if folder.is_dir() else folder
     rows = read_cells(table)
     _demand_columns(rows[0], table)
     for number, row in enumerate(rows, start=2):
-        demand_known_words(_labels(row), f"{table}: row {number}")
+        _demand_sense(row, f"{table}: row {number}")
     shots, skipped = read_shots(table.parent)
     yield from skipped
-    named, used = _by_name(rows), set[int]()
+    doubtful, named, used = of_several_names(shots), _by_name(rows), set[int]()
     for exam in by_study(shots):
-        standard, left = chosen(exam)
-        yield from left
-        gone = {skip.where for skip in left}
-        for shot in (shot for shot in exam if str(shot.path) not in gone):
-            near = named[shot.facts.patient] | named[shot.facts.accession]
-            fitting = sorted(n for n in near if _is_about(rows[n], shot))
-            used |= set(fitting)
-            yield _record(
-                shot, [rows[n] for n in fitting], table.parent, shot.path in standard, odd(shot, exam)
-            )
+        fitting = {shot.path: _fitting(shot, rows, named) for shot in exam}
+        own = {n for numbers in fitting.values() for n in numbers}
+        used |= own
+        for entry in judged(exam):
+            if isinstance(entry, Skipped):
+                yield entry
+                continue
+            shot, flags = entry
+            flags |= {"no_row"} if not own else set()
+            flags |= {"name_differs"} if shot.facts.patient in doubtful else set()
+            yield _record(shot, [rows[n] for n in fitting[shot.path]], table.parent, flags)
     for n in sorted(set(range(len(rows))) - used):
         yield Skipped(f"{table}: row {n + 2}", "annotation", "no image is of this patient, side and date")
 
@@ -78,6 +78,12 @@ def _by_name(rows: Sequence[Row]) -> defaultdict[str, set[int]]:
     return named
 
 
+def _fitting(shot: Shot, rows: Sequence[Row], named: defaultdict[str, set[int]]) -> list[int]:
+    """Places of the rows that are about one image."""
+    near = named[shot.facts.patient] | named[shot.facts.accession]
+    return sorted(n for n in near if _is_about(rows[n], shot))
+
+
 def _is_about(row: Row, shot: Shot) -> bool:
     facts, side = shot.facts, row.get("side", "")
     told = [(row.get("patient"), facts.patient), (row.get("accession"), facts.accession)]
@@ -85,8 +91,8 @@ def _is_about(row: Row, shot: Shot) -> bool:
     return any(cell for cell, _ in told[:2]) and all(cell == found for cell, found in told if cell)
 
 
-def _record(shot: Shot, rows: Sequence[Row], root: Path, is_standard: bool, flags: set[str]) -> Record:
-    facts, labels = shot.facts, [label_of(_labels(row)) for row in rows]
+def _record(shot: Shot, rows: Sequence[Row], root: Path, flags: set[str]) -> Record:
+    facts, (malignant, severity) = shot.facts, worst(label_of(_labels(row)) for row in rows)
     name = f"exams/{shot.path.relative_to(root).as_posix()}"
     told: dict[str, str] = {key: cell for row in rows for key, cell in row.items() if cell}
     extra: dict[str, str] = {
@@ -99,18 +105,17 @@ def _record(shot: Shot, rows: Sequence[Row], root: Path, is_standard: bool, flag
         "exam": facts.study,
         "acquired": facts.date,
         "intent": facts.intent,
-        "standard": "yes" if is_standard else "",
         **flagged(flags),
     }
     return Record(
         image_id=name,
         path=shot.path,
-        patient=pseudonym(facts) or name,
+        patient=pseudonym(facts) or facts.study or name,
         patient_known=bool(facts.patient),
         domain=facts.places.get("institution", "hospital"),
         modality="mammogram",
-        malignant=_worst(m for m, _ in labels),
-        severity=_worst(s for _, s in labels),
+        malignant=malignant,
+        severity=severity,
         laterality=facts.laterality,
         view=facts.view,
         spacing=facts.spacing,
@@ -119,10 +124,6 @@ def _record(shot: Shot, rows: Sequence[Row], root: Path, is_standard: bool, flag
         official_split=told.get("split", ""),
         attributes={key: value for key, value in attributes.items() if value},
     )
-
-
-def _worst(values: Iterable[float]) -> float:
-    return max((value for value in values if not math.isnan(value)), default=UNKNOWN)
 
 
 def pseudonym(facts: Facts) -> str:
@@ -138,6 +139,21 @@ def pseudonym(facts: Facts) -> str:
 
 def _labels(row: Row) -> Row:
     return {name: row.get(name, "") for name in ("label", "malignant", "severity")}
+
+
+def _demand_sense(row: Row, where: str) -> None:
+    """See that labels are allowed words that agree, the side is one, and the split a known one.
+
+    Raises:
+        DataError: they are not. To leave such a row out could drop a whole class unseen.
+    """
+    demand_known_words(_labels(row), where)
+    try:
+        label_of(_labels(row))
+        read_side(row.get("side", ""))
+        demand_known_split(row.get("split", ""))
+    except ValueError as error:
+        raise DataError(f"{where}: {error}. Correct the table") from None
 
 
 def _demand_columns(row: Row, table: Path) -> None:

@@ -14,6 +14,8 @@ from mammopath.images.dicom_facts import Facts, read_facts
 from mammopath.images.guard import decoding
 from mammopath.types import Skipped
 
+DIRECTORY = "DICOMDIR"
+
 
 @dataclass(frozen=True)
 class Shot:
@@ -32,13 +34,15 @@ def read_shots(root: Path) -> tuple[list[Shot], list[Skipped]]:
     shots: list[Shot] = []
     skipped: list[Skipped] = []
     seen: dict[str, Path] = {}
-    for path in sorted(_dicom_files(root)):
+    for path in sorted(_files(root)):
         try:
+            if not _should_be_dicom(path):
+                continue
             facts = read_facts(path)
         except ImageReadError as error:
             skipped.append(Skipped(str(path), error.code, error.why))
             continue
-        first = seen.setdefault(facts.instance, path)
+        first = seen.setdefault(facts.instance or str(path), path)
         if first == path:
             shots.append(Shot(path, facts))
         else:
@@ -48,12 +52,25 @@ def read_shots(root: Path) -> tuple[list[Shot], list[Skipped]]:
     return sorted(own, key=lambda shot: shot.path), [*skipped, *_missing(root)]
 
 
-def _dicom_files(root: Path) -> Iterator[Path]:
+def _files(root: Path) -> Iterator[Path]:
+    """Files under ``root``, and links that lead nowhere; no DICOMDIR, no pipes or devices."""
     for folder, _, names in os.walk(root):
-        for path in (Path(folder, name) for name in names if name.upper() != "DICOMDIR"):
-            with path.open("rb") as file:
-                if path.suffix.lower() in (".dcm", ".dicom") or is_dicom(file.read(132)):
-                    yield path
+        for path in (Path(folder, name) for name in names if name.upper() != DIRECTORY):
+            if path.is_file() or not path.exists():
+                yield path
+
+
+def _should_be_dicom(path: Path) -> bool:
+    with decoding(path), path.open("rb") as file:
+        return path.suffix.lower() in (".dcm", ".dicom") or is_dicom(file.read(132))
+
+
+def of_several_names(shots: Sequence[Shot]) -> set[str]:
+    """PatientIDs that stand with several names, in whatever studies."""
+    names: defaultdict[str, set[str]] = defaultdict(set)
+    for shot in shots:
+        names[shot.facts.patient] |= {_plain(shot.facts.name)} - {""}
+    return {patient for patient, own in names.items() if patient and len(own) > 1}
 
 
 def by_study(shots: Sequence[Shot]) -> list[list[Shot]]:
@@ -81,16 +98,24 @@ def _plain(name: str) -> str:
 
 
 def _missing(root: Path) -> Iterator[Skipped]:
-    """What DICOMDIR files list (PS3.3 F.3.2.2) that is not on disk."""
-    for directory in sorted(path for path in root.rglob("*") if path.name.upper() == "DICOMDIR"):
+    """What DICOMDIR files list (PS3.3 F.3.2.2) that is not on disk.
+
+    Names are compared in lower case, since many systems copy discs that way.
+    """
+    for directory in sorted(path for path in root.rglob("*") if path.name.upper() == DIRECTORY):
         try:
             with decoding(directory):
                 records = pydicom.dcmread(directory).get("DirectoryRecordSequence") or []
         except ImageReadError as error:
             yield Skipped(str(directory), error.code, error.why)
             continue
-        for record in records:
-            parts = record.get("ReferencedFileID") or []
-            path = directory.parent.joinpath(*([parts] if isinstance(parts, str) else parts))
-            if parts and not path.is_file():
-                yield Skipped(str(path), "missing", "is listed in DICOMDIR, but is not there")
+        home = directory.parent
+        there = {path.relative_to(home).as_posix().lower() for path in _files(home) if path.is_file()}
+        for told in (record.get("ReferencedFileID") or [] for record in records):
+            parts = [told] if isinstance(told, str) else list(told)
+            if {"", ".", ".."} & set(parts) or any("/" in part or "\\" in part for part in parts):
+                why = f"lists {'/'.join(parts)}, which is no place in its folder"
+                yield Skipped(str(directory), "annotation", why)
+            elif parts and "/".join(parts).lower() not in there:
+                why = "is listed in DICOMDIR, but is not there"
+                yield Skipped(str(home.joinpath(*parts)), "missing", why)

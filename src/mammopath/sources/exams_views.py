@@ -1,48 +1,55 @@
 """Which images of an exam are its four standard views, and what is odd about the others."""
 
 from collections import defaultdict
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
+from mammopath.images.dicom_facts import Facts
 from mammopath.sources.exams_files import Shot
 from mammopath.types import Skipped
 
 STANDARD = (("L", "CC"), ("L", "MLO"), ("R", "CC"), ("R", "MLO"))
 """Side and view of the four standard images of a screening exam."""
 
-_VIEWS = {"CC", "MLO"}
 
+def judged(exam: Sequence[Shot]) -> Iterator[tuple[Shot, set[str]] | Skipped]:
+    """Images of an exam with their flags; one for processing beside one for presentation is skipped.
 
-def chosen(exam: Sequence[Shot]) -> tuple[set[Path], list[Skipped]]:
-    """Files of the standard views of an exam, and what is left out since it only repeats one of them.
-
-    For presentation goes before for processing, then the later exposure before the earlier one.
+    Of several takes of a standard view, one for presentation goes before one for processing, then the later
+    exposure before the earlier; the others are flagged ``retake``.
     """
+    best = _best(exam)
+    for shot in exam:
+        first = best.get(_view(shot), shot)
+        if _is_raw(shot) and not _is_raw(first):
+            why = "is for processing; the same view for presentation is used"
+            yield Skipped(str(shot.path), "annotation", why)
+        else:
+            yield shot, _odd(shot.facts) | ({"retake"} if first != shot else set())
+
+
+def _best(exam: Sequence[Shot]) -> dict[tuple[str, str], Shot]:
+    """The take of each standard view that is used."""
     takes: defaultdict[tuple[str, str], list[Shot]] = defaultdict(list)
     for shot in exam:
-        facts = shot.facts
-        if (facts.laterality, facts.view) in STANDARD and not facts.is_special:
-            takes[facts.laterality, facts.view].append(shot)
-    best: set[Path] = set()
-    left: list[Skipped] = []
-    for group in takes.values():
-        first = max(group, key=lambda shot: (shot.facts.intent != "processing", shot.facts.taken, shot.path))
-        best.add(first.path)
-        if first.facts.intent != "processing":
-            why = "is for processing; the same view for presentation is used"
-            left += [Skipped(str(s.path), "annotation", why) for s in group if s.facts.intent == "processing"]
-    return best, left
+        if _view(shot) in STANDARD:
+            takes[_view(shot)].append(shot)
+    return {
+        view: max(group, key=lambda shot: (not _is_raw(shot), shot.facts.taken, shot.path))
+        for view, group in takes.items()
+    }
 
 
-def odd(shot: Shot, exam: Sequence[Shot]) -> set[str]:
-    """Flags of one image among those of its exam."""
-    facts = shot.facts
-    rivals = [
-        other.facts
-        for other in exam
-        if (other.facts.laterality, other.facts.view) == (facts.laterality, facts.view)
-        and not other.facts.is_special
-    ]
+def _view(shot: Shot) -> tuple[str, str]:
+    """Side and view; nothing of the kind of a special view, which stands for no other image."""
+    return ("", "") if shot.facts.is_special else (shot.facts.laterality, shot.facts.view)
+
+
+def _is_raw(shot: Shot) -> bool:
+    return shot.facts.intent == "processing"
+
+
+def _odd(facts: Facts) -> set[str]:
+    """Flags of one image by itself."""
     found = {
         "special_view": facts.is_special,
         "view_unknown": not facts.view,
@@ -51,9 +58,6 @@ def odd(shot: Shot, exam: Sequence[Shot]) -> set[str]:
         "no_spacing": facts.spacing is None,
         "for_processing": facts.intent == "processing",
         "window_ignored": "window" in facts.warnings,
-        "size_differs": facts.size[1] > facts.size[0] and not facts.is_special,
-        "retake": not facts.is_special
-        and facts.view in _VIEWS
-        and any(r.intent == facts.intent and r.taken > facts.taken for r in rivals),
+        "wide": facts.size[1] > facts.size[0] and not facts.is_special,
     }
     return {name for name, so in found.items() if so}

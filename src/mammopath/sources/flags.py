@@ -12,8 +12,10 @@ FLAGS: Mapping[str, str] = {
     "burned_in": "say that annotations are burned into their pixels",
     "no_spacing": "have no sensible spacing",
     "for_processing": "are for processing, not for presentation",
-    "retake": "are earlier takes of a view that was taken again",
-    "size_differs": "are wider than tall, unlike the rest of their exam: rows and columns may be exchanged",
+    "retake": "are takes of a view of which a later one is there",
+    "wide": "are wider than tall: rows and columns may be exchanged",
+    "name_differs": "are of a patient number that stands with several names: see if it is one person",
+    "no_row": "are of a study without a row in the table: they have no label",
     "window_ignored": "have a window that is no window; their full range is shown",
 }
 """Flag -> what images with it are or have, to go after a count."""

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import cast, get_args
 
@@ -16,6 +16,9 @@ from mammopath.types import MODALITIES, UNKNOWN, Record, Skipped, Spacing, Spaci
 _CODES = {"malignant": (0, 1), "severity": (0, 1, 2, 3)}
 """Columns of numeric labels, and the numbers they may hold."""
 
+_TOPS = {0.0: 1.0, 1.0: 3.0}
+"""The worst severity of what is not malignant, and of what is."""
+
 _MAY_DIFFER = {"label", "malignant", "severity", "findings"}
 """Columns in which rows of the same image may differ: one row per lesion."""
 
@@ -24,8 +27,8 @@ def index(root: Path) -> Iterator[Record | Skipped]:
     """List the images of a table, in the order of their first rows.
 
     Several rows of one image add up their findings, if nothing but labels and findings differ; the image
-    is then as malignant as its worst row. What the table leaves open of spacing, side and view is taken from
-    a DICOM header.
+    is then as malignant as its worst row (``worst``). What the table leaves open of spacing, side and view is
+    taken from a DICOM header.
 
     Args:
         root: a ``.csv`` or ``.parquet`` file (``columns.read_rows``), or a folder with a ``labels.csv``.
@@ -61,6 +64,16 @@ def demand_known_words(row: Row, where: str) -> None:
         raise DataError(f"{where}: {error}. Correct the table") from None
 
 
+def demand_known_split(split: str) -> None:
+    """See that a split is ``train``, ``test`` or empty.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if split not in ("", "train", "test"):
+        raise ValueError(f"split {split!r} is none of: train, test, or empty")
+
+
 def _image(rows: list[tuple[int, Row]], path: Path) -> Iterator[Record | Skipped]:
     """One record of the rows of one image, and what is wrong with any of them."""
     (first, row), *others = rows
@@ -93,11 +106,11 @@ def _record(rows: list[Row], file: Path, header: Header, folder: Path) -> Record
     row = rows[0]
     if row["modality"] not in MODALITIES:
         raise ValueError(f"modality {row['modality']!r} is none of: {', '.join(MODALITIES)}")
-    if row["split"] not in ("", "train", "test"):
-        raise ValueError(f"split {row['split']!r} is none of: train, test, or empty")
+    demand_known_split(row["split"])
     if not row["domain"]:
         raise ValueError("the column domain is empty")
     labels = [label_of(each) for each in rows]
+    malignant, severity = worst(labels)
     name = file.relative_to(os.path.normpath(folder)).as_posix()
     spacing, source = _spacing(row, header)
     return Record(
@@ -107,8 +120,8 @@ def _record(rows: list[Row], file: Path, header: Header, folder: Path) -> Record
         patient_known=bool(row["patient"]),
         domain=row["domain"],
         modality=row["modality"],
-        malignant=_worst(label[0] for label in labels),
-        severity=_worst(label[1] for label in labels),
+        malignant=malignant,
+        severity=severity,
         laterality=read_side(row["laterality"]) or header.laterality,
         view=row["view"].upper() or header.view,
         spacing=spacing,
@@ -144,8 +157,18 @@ def _agreed(one: float, other: float, row: Row) -> float:
     return other if math.isnan(one) else one
 
 
-def _worst(values: Iterator[float]) -> float:
-    return max((value for value in values if not math.isnan(value)), default=UNKNOWN)
+def worst(labels: Iterable[Label]) -> Label:
+    """The label of several lesions or rows together: that of the worst one; unknown ones say nothing.
+
+    The severity is unknown where one of the lesions that decide has none and so may be worse than the
+    others: a malignant lesion beside a benign one makes an image malignant, and in situ or invasive.
+    """
+    known = [label for label in labels if not math.isnan(label[0])]
+    malignant = max((label[0] for label in known), default=UNKNOWN)
+    severities = [severity for each, severity in known if each == malignant]
+    if not known or (any(map(math.isnan, severities)) and _TOPS[malignant] not in severities):
+        return malignant, UNKNOWN
+    return malignant, max(severity for severity in severities if not math.isnan(severity))
 
 
 def _spacing(row: Row, header: Header) -> tuple[Spacing | None, SpacingSource]:
