@@ -1,6 +1,7 @@
 """Slides for tests: small phantom slides, and pyramids written in every compression."""
 
 import struct
+from collections.abc import Collection
 from pathlib import Path
 
 import imagecodecs
@@ -72,12 +73,91 @@ def tiled(
 
 
 def _encoded(image: np.ndarray, tile: int):
+    for whole in _whole_tiles(image, tile):
+        yield imagecodecs.jpeg2k_encode(whole, level=30, codecformat="j2k")
+
+
+def _whole_tiles(image: np.ndarray, tile: int):
     for top in range(0, image.shape[0], tile):
         for left in range(0, image.shape[1], tile):
             piece = image[top : top + tile, left : left + tile]
             whole = np.zeros((tile, tile, 3), np.uint8)
             whole[: piece.shape[0], : piece.shape[1]] = piece
-            yield imagecodecs.jpeg2k_encode(whole, level=30, codecformat="j2k")
+            yield whole
+
+
+def aperio_ycc(path: Path, ycc: np.ndarray, *, tile: int = 64, um: float = 0.5) -> Path:
+    """An Aperio slide of one level whose JPEG 2000 tiles hold YCbCr (compression 33003), without loss."""
+    data = (
+        imagecodecs.jpeg2k_encode(t, level=0, codecformat="j2k", mct=False, reversible=True)
+        for t in _whole_tiles(ycc, tile)
+    )
+    tifffile.imwrite(
+        path, data, shape=ycc.shape, dtype=np.uint8, tile=(tile, tile), compression=33003, photometric="rgb",
+        metadata=None, description=f"Aperio Image Library\r\n|MPP = {um}",
+    )  # fmt: skip
+    return path
+
+
+def philips(
+    path: Path,
+    rgb: np.ndarray,
+    *,
+    tile: int = 64,
+    levels: int = 4,
+    um: float = 0.243,
+    empty: Collection[tuple[int, int]] = (),
+) -> Path:
+    """A Philips TIFF as those of CAMELYON: pages padded to whole tiles, sizes of pixels in XML, empty tiles.
+
+    Args:
+        path: to write.
+        rgb: level 0, whose sides must be whole tiles.
+        tile, levels, um: of the pyramid.
+        empty: level and number of tiles without bytes.
+    """
+    with tifffile.TiffWriter(path) as tiff:
+        for level in range(levels):
+            image = rgb[:: 1 << level, :: 1 << level]
+            across, down = (-(-side // tile) * tile for side in image.shape[1::-1])
+            data = (
+                b"" if (level, k) in empty else imagecodecs.jpeg8_encode(t, 90, subsampling="420")
+                for k, t in enumerate(_whole_tiles(image, tile))
+            )
+            tiff.write(
+                data, shape=(down, across, 3), dtype=np.uint8, tile=(tile, tile), compression="jpeg",
+                photometric="ycbcr", subsampling=(2, 2), subfiletype=int(level > 0), metadata=None,
+                description=None if level else _philips_xml(levels, um),
+                software=None if level else "Philips DP v1.0",
+            )  # fmt: skip
+    return path
+
+
+def _philips_xml(levels: int, um: float) -> str:
+    def attribute(name: str, place: tuple[str, str], kind: str, value: str) -> str:
+        group, element = place
+        facts = f'Name="{name}" Group="{group}" Element="{element}" PMSVR="{kind}"'
+        return f"<Attribute {facts}>{value}</Attribute>"
+
+    def spacing(level: int) -> str:
+        side = f"&quot;{um * 2**level / 1000}&quot;"
+        return attribute("DICOM_PIXEL_SPACING", ("0x0028", "0x0030"), "IDoubleArray", f"{side} {side}")
+
+    def of(kind: str, content: str) -> str:
+        return f'<DataObject ObjectType="{kind}">{content}</DataObject>'
+
+    def array(name: str, place: tuple[str, str], content: str) -> str:
+        return attribute(name, place, "IDataObjectArray", f"<Array>{content}</Array>")
+
+    number = "PIIM_PIXEL_DATA_REPRESENTATION_NUMBER"
+    each = "".join(
+        of("PixelDataRepresentation", spacing(k) + attribute(number, ("0x301D", "0x1001"), "IUInt16", str(k)))
+        for k in range(levels)
+    )
+    image = attribute("PIM_DP_IMAGE_TYPE", ("0x301D", "0x1004"), "IString", "WSI") + spacing(0)
+    image += array("PIIM_PIXEL_DATA_REPRESENTATION_SEQUENCE", ("0x1001", "0x8B01"), each)
+    scanned = array("PIM_DP_SCANNED_IMAGES", ("0x301D", "0x1003"), of("DPScannedImage", image))
+    return '<?xml version="1.0" encoding="UTF-8" ?>' + of("DPUfsImport", scanned)
 
 
 def damage(path: Path, number: int, how: str = "garbage", page: int = 0) -> None:

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from mammopath.errors import ImageReadError
 from mammopath.images import tiles
 from mammopath.images.slide import open_slide
 from mammopath.images.slide_openslide import OpenSlideReader
 from mammopath.images.tiles import TileReader
-from slide_cases import damage, smooth, tiled
+from mammopath.types import Spacing
+from slide_cases import aperio_ycc, damage, philips, smooth, tiled
 from test_slide import BOXES, CMU, TCGA, TUMOR, by_openslide
 
 KINDS = ("none", "lzw", "deflate", "jpeg444", "jpeg420", "jpeg-rgb", "jpeg2000")
@@ -31,6 +33,57 @@ def test_pixels_are_those_of_openslide(tmp_path: Path, kind: str) -> None:
         for box in BOXES_OF_A_LEVEL:
             assert np.array_equal(reader.pixels(level, box), plain.pixels(level, box)), (level, box)
     assert np.array_equal(plain.pixels(0, (3, 5, 99, 77)), by_openslide(path, 0, (3, 5, 99, 77)))
+
+
+EMPTY = {(0, 0), (0, 1), (0, 40), (0, 76), (1, 3), (2, 0)}
+"""Level and number of tiles without bytes in the Philips slide of the tests."""
+
+
+def test_philips_slides_as_those_of_camelyon_give_the_pixels_of_openslide(tmp_path: Path) -> None:
+    """Pages padded to whole tiles, and tiles of bare glass without bytes, which are background."""
+    path = philips(tmp_path / "tumor_001.tif", smooth(448, 704), empty=EMPTY)
+    with tifffile.TiffFile(path) as tiff:
+        assert [page.shape[:2] for page in tiff.pages] == [(448, 704), (256, 384), (128, 192), (64, 128)]
+        assert [k for k, count in enumerate(tiff.pages[0].databytecounts) if not count] == [0, 1, 40, 76]
+    slide = open_slide(path)
+    assert (slide.kind, slide.spacing) == ("tiles:philips", Spacing.square(0.243))
+    assert [(level.width, level.height) for level in slide.levels] == [
+        (704, 448), (352, 224), (176, 112), (88, 56),
+    ]  # fmt: skip
+    reader, plain = TileReader(path), OpenSlideReader(path)
+    for level, at in enumerate(slide.levels):
+        for box in (*BOXES_OF_A_LEVEL, (-20, -20, at.width + 70, at.height + 70)):
+            assert np.array_equal(reader.pixels(level, box), plain.pixels(level, box)), (level, box)
+    assert (reader.pixels(0, (0, 0, 128, 64)) == 255).all()
+    assert np.ptp(reader.pixels(0, (128, 0, 192, 64))) > 50
+
+
+def test_a_philips_slide_whose_pages_are_not_its_levels_is_left_to_openslide(tmp_path: Path) -> None:
+    """Here a header that claims pixels a third as fine on the next page, so that levels are cut elsewhere."""
+    path = philips(tmp_path / "a.tif", smooth(448, 704), levels=2)
+    path.write_bytes(path.read_bytes().replace(b"0.000486", b"0.000729"))
+    slide = open_slide(path)
+    assert slide.kind == "openslide:philips"
+    assert np.array_equal(slide.pixels(0, (0, 0, 64, 64)), by_openslide(path, 0, (0, 0, 64, 64)))
+
+
+def test_a_sparse_slide_of_another_format_is_left_to_openslide(tmp_path: Path) -> None:
+    """Aperio fills empty tiles from coarser levels, which only OpenSlide does."""
+    path = philips(tmp_path / "a.tif", smooth(448, 704), empty={(0, 5)})
+    path.write_bytes(path.read_bytes().replace(b"Philips DP", b"Another DP"))
+    with pytest.raises(ImageReadError, match="no plain tiled page") as caught:
+        TileReader(path)
+    assert caught.value.code == "unsupported"
+
+
+def test_jpeg_2000_in_ycbcr_gives_the_pixels_of_openslide(tmp_path: Path) -> None:
+    """Every luma, and every pair of chromas at the ends where colours are cut off."""
+    ycc = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
+    ycc[:256, :256, 1:] = np.stack(np.meshgrid(np.arange(256), np.arange(256)), axis=-1)
+    path = aperio_ycc(tmp_path / "a.svs", ycc)
+    assert open_slide(path).kind == "tiles:aperio"
+    box = (-3, 0, 520, 512)
+    assert np.array_equal(TileReader(path).pixels(0, box), OpenSlideReader(path).pixels(0, box))
 
 
 @pytest.mark.data

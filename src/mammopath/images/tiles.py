@@ -2,7 +2,7 @@
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,11 +17,18 @@ from mammopath.images.guard import decoding
 from mammopath.images.slide_openslide import OpenSlideReader
 from mammopath.images.slide_reader import Box, Found, Level
 
-VENDORS = ("aperio", "generic-tiff")
+PADDED = "philips"
+"""Format of CAMELYON16 and CAMELYON17: pages are filled up to whole tiles, and tiles of bare glass have no
+bytes."""
+
+VENDORS = ("aperio", "generic-tiff", PADDED)
 """Formats, by the names of OpenSlide, whose levels are plain tiled pages of one TIFF file."""
 
-COMPRESSIONS = (1, 5, 7, 8, 32946, 33005, 34712)
-"""None, LZW, JPEG, Deflate, Deflate by its old number, JPEG 2000 in RGB (Aperio), JPEG 2000."""
+YCC = 33003
+"""JPEG 2000 in YCbCr (Aperio): its decoder leaves the colours as they are stored."""
+
+COMPRESSIONS = (1, 5, 7, 8, 32946, YCC, 33005, 34712)
+"""None, LZW, JPEG, Deflate, Deflate by its old number, JPEG 2000 of Aperio in YCbCr and in RGB, JPEG 2000."""
 
 CACHE_BYTES = 128 << 20
 """Bytes of decoded tiles that a reader keeps."""
@@ -32,6 +39,12 @@ LARGEST = 4096 * 4096
 _PAGES = 64
 """Pages of a file that are looked at; a broken chain of pages may have no end."""
 
+_CHROMA = np.arange(256) - 128
+_RED_OF_CR, _BLUE_OF_CB = (np.rint(part * _CHROMA).astype(np.int32) for part in (1.402, 1.772))
+_GREEN_OF_CB, _GREEN_OF_CR = (
+    np.rint(-part * 65536 * _CHROMA).astype(np.int32) for part in (0.34414, 0.71414)
+)
+
 Tile = UInt8[np.ndarray, "h w 3"]
 
 
@@ -41,9 +54,9 @@ class TiledPage:
 
     Attributes:
         width, height: of a tile in pixels. across: tiles side by side.
-        offsets, counts: first byte and number of bytes of each, row by row.
+        offsets, counts: first byte and number of bytes of each, row by row; no bytes: background.
         decode: from bytes and number to pixels, as tifffile does it.
-        jpeg: tiles must begin and end as a JPEG does.
+        jpeg: tiles must begin and end as a JPEG does. ycc: decoded tiles are YCbCr.
     """
 
     width: int
@@ -54,6 +67,7 @@ class TiledPage:
     decode: Callable[..., Any]
     tables: bytes | None
     jpeg: bool
+    ycc: bool
 
 
 class TileReader:
@@ -123,6 +137,8 @@ class TileReader:
 
     def _decoded(self, page: TiledPage, number: int) -> Tile:
         count = page.counts[number]
+        if not count:
+            return np.full((page.height, page.width, 3), self._found.background, np.uint8)
         data = os.pread(self._file, count, page.offsets[number])
         cut_short = page.jpeg and not (data.startswith(b"\xff\xd8") and b"\xff\xd9" in data[-256:])
         if len(data) < count or cut_short:
@@ -132,7 +148,7 @@ class TileReader:
             tile = np.asarray(segment).reshape(segment.shape[-3:])
         if tile.shape != (page.height, page.width, 3) or tile.dtype != np.uint8:
             raise ImageReadError(self.path, f"tile {number} has the shape {tile.shape}", code="pixels")
-        return tile
+        return rgb_of(tile) if page.ycc else tile
 
 
 def tiled_pages(path: Path, found: Found) -> list[TiledPage]:
@@ -147,20 +163,47 @@ def tiled_pages(path: Path, found: Found) -> list[TiledPage]:
     with decoding(path), tifffile.TiffFile(path) as tiff:
         count = min(len(tiff.pages), _PAGES)
         pages = [tiff.pages[i] for i in range(count)]
+        if vendor == PADDED:
+            return [_page(page) for page in _padded(path, [p for p in pages if p.is_tiled], found.levels)]
         suited = {(p.imagewidth, p.imagelength): p for p in reversed(pages) if p.is_tiled and _is_suited(p)}
         if missing := [at for at in found.levels if (at.width, at.height) not in suited]:
-            at = missing[0]
-            raise ImageReadError(
-                path, f"no plain tiled page has {at.width} x {at.height} pixels", code="unsupported"
-            )
+            raise _unsuited(path, missing[0])
         return [_page(suited[at.width, at.height]) for at in found.levels]
 
 
-def _is_suited(page: tifffile.TiffPage) -> bool:
+def rgb_of(ycc: Tile) -> Tile:
+    """Colours of YCbCr pixels by JFIF (ITU-T T.871, 7), with the roundings of OpenSlide's tables."""
+    y, cb, cr = (ycc[..., i].astype(np.int32) for i in range(3))
+    green = (_GREEN_OF_CB[cb] + _GREEN_OF_CR[cr] + (1 << 15)) >> 16
+    rgb = np.stack((y + _RED_OF_CR[cr], y + green, y + _BLUE_OF_CB[cb]), axis=-1)
+    return np.clip(rgb, 0, 255).astype(np.uint8)
+
+
+def _padded(
+    path: Path, pages: Sequence[tifffile.TiffPage], levels: Sequence[Level]
+) -> Sequence[tifffile.TiffPage]:
+    """Pages in the order of the levels, each as large as its level in whole tiles."""
+    if len(pages) != len(levels):
+        raise ImageReadError(path, f"{len(pages)} tiled pages, {len(levels)} levels", code="unsupported")
+    for page, at in zip(pages, levels, strict=True):
+        spare = (page.imagewidth - at.width, page.imagelength - at.height)
+        whole = 0 <= spare[0] < page.tilewidth and 0 <= spare[1] < page.tilelength
+        if not whole or not _is_suited(page, sparse=True):
+            raise _unsuited(path, at)
+    return pages
+
+
+def _unsuited(path: Path, at: Level) -> ImageReadError:
+    why = f"no plain tiled page has {at.width} x {at.height} pixels"
+    return ImageReadError(path, why, code="unsupported")
+
+
+def _is_suited(page: tifffile.TiffPage, *, sparse: bool = False) -> bool:
     colours = page.photometric in (2, 6) and page.samplesperpixel == 3 and page.planarconfig == 1
     whole = page.dtype == np.uint8 and page.imagedepth == 1 and bool(page.dataoffsets)
     known = page.compression in COMPRESSIONS and page.tilewidth * page.tilelength <= LARGEST
-    return bool(colours and whole and known and min(page.databytecounts) > 0)
+    full = max(page.databytecounts) > 0 if sparse else min(page.databytecounts) > 0
+    return bool(colours and whole and known and full)
 
 
 def _page(page: tifffile.TiffPage) -> TiledPage:
@@ -175,7 +218,8 @@ def _page(page: tifffile.TiffPage) -> TiledPage:
         tuple(page.databytecounts),
         page.decode,
         page.jpegtables,
-        page.compression == 7,
+        jpeg=page.compression == 7,
+        ycc=page.compression == YCC,
     )
 
 
@@ -198,16 +242,28 @@ def _overlaps(
 
 
 def _agree(direct: TileReader, plain: OpenSlideReader) -> bool:
-    """Whether a tile of each level, and one from the middle, come out the same both ways.
+    """Whether tiles from the middle of level 0, and the first and last of each level, come out the same.
 
-    Damaged tiles say nothing; but one tile must be whole.
+    Damaged tiles say nothing, nor do those without bytes; but one tile must be whole.
     """
-    first, page = direct.found().levels[0], direct._pages[0]
-    middle = (first.width // 2 // page.width * page.width, first.height // 2 // page.height * page.height)
     same = []
-    for level, (left, top) in [(0, middle), *((i, (0, 0)) for i in range(len(direct._pages)))]:
-        page = direct._pages[level]
+    for level, number in dict.fromkeys(_samples(direct._pages)):
+        page, size = direct._pages[level], direct.found().levels[level]
+        left, top = number % page.across * page.width, number // page.across * page.height
+        whole = size.scale_x == size.scale_y and size.scale_x.is_integer()
+        if left >= size.width or top >= size.height or not (whole or left == top == 0):
+            continue  # nothing but padding; or OpenSlide, asked in level-0 pixels, would shift it
         box = (left, top, left + page.width, top + page.height)
         with suppress(ImageReadError):
             same.append(np.array_equal(direct.pixels(level, box), plain.pixels(level, box)))
     return bool(same) and all(same)
+
+
+def _samples(pages: Sequence[TiledPage]) -> Iterator[tuple[int, int]]:
+    """Level and number of tiles with bytes."""
+    for level, page in enumerate(pages):
+        filled = np.flatnonzero(page.counts)
+        if level == 0:
+            middle = len(page.counts) // page.across // 2 * page.across + page.across // 2
+            yield 0, int(filled[np.abs(filled - middle).argmin()])
+        yield from ((level, int(filled[0])), (level, int(filled[-1])))
