@@ -9,6 +9,7 @@ from mammopath.cohort.loader import Labels
 from mammopath.cohort.manifest import Manifest
 from mammopath.cohort.splits import thin
 from mammopath.cohort.store import TokenStore
+from mammopath.cohort.views import standard_views
 from mammopath.errors import ConfigError, DataError, ImageReadError
 from mammopath.features import Bank, SampleBank, TokenBank, ViewKeys, plain_view, token_keys
 from mammopath.filling import Wanted, fill
@@ -53,7 +54,7 @@ class Bench:
 
 
 def read_cohort(settings: DataSettings) -> Manifest:
-    """Read manifests and index sources; both together make one manifest.
+    """Read manifests and index sources; both together make one manifest, of standard views if so wished.
 
     Raises:
         ConfigError: neither is named, or a source is unknown.
@@ -72,7 +73,8 @@ def read_cohort(settings: DataSettings) -> Manifest:
         found.append(made)
     if not found:
         raise ConfigError("no data: name manifests under data.manifests or data sets under data.sources")
-    return manifest.concat(found)
+    cohort = manifest.concat(found)
+    return standard_views(cohort) if settings.standard_views else cohort
 
 
 def prepare_bench(
@@ -144,9 +146,10 @@ def _samples(
 
 
 def _demand(bench: Bench, *, strict: bool) -> Bench:
-    if bench.skipped and strict:
-        listed = "\n  ".join(f"{s.where}: {s.why}" for s in bench.skipped[:10])
-        raise DataError(f"{len(bench.skipped)} images cannot be used, and --strict is on:\n  {listed}")
+    bad = [s for s in bench.skipped if s.code != "view"]
+    if bad and strict:
+        listed = "\n  ".join(f"{s.where}: {s.why}" for s in bad[:10])
+        raise DataError(f"{len(bad)} images cannot be used, and --strict is on:\n  {listed}")
     if not bench.records:
         raise DataError("no image can be read; see the reasons with `mammopath check`")
     return bench

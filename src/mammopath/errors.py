@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Literal
 
 ReasonCode = Literal[
-    "missing", "empty", "truncated", "format", "unsupported", "pixels", "geometry", "too_large", "annotation"
-]
+    "missing", "empty", "truncated", "format", "unsupported", "pixels", "geometry", "too_large", "annotation",
+    "view",
+]  # fmt: skip
 """Why one file was left out; stands in every list of skipped files."""
 
 

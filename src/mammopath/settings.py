@@ -17,14 +17,14 @@ class Settings(BaseModel):
 # ---------------------------------------------------------------- data
 
 
-Unit = Literal["finding", "image", "slide", "breast", "patient"]
+Unit = Literal["image", "slide", "breast", "patient"]
 
 
 class SourceSettings(Settings):
     """One data set on disk."""
 
     source: str
-    """A key of the table of sources: mias, bach, idc, table, phantom."""
+    """Name of the data set: those of ``mammopath index`` (see ``docs/datasets``)."""
     root: Path
     """Folder as downloaded, or the file for ``table``. Relative to the working directory."""
     domain: str = ""
@@ -40,8 +40,11 @@ class DataSettings(Settings):
     """Manifests written by ``mammopath index``."""
     sources: tuple[SourceSettings, ...] = ()
     """Data sets to index on the way, in place of manifests."""
+    standard_views: bool = True
+    """Leave out mammograms that their source flags as special views (spot, magnified, implant-displaced, ...)
+    or as takes of a view of which a later one is there."""
     unit: Unit = "image"
-    """Unit of evaluation: one record (finding, image, slide), or what several make (breast, patient)."""
+    """Unit of evaluation: one record (image, slide), or what several make (breast, patient)."""
     units: dict[str, Unit] = {}
     """Units of single sites, by name or pattern (``camelyon17_*``), where they have one of their own."""
     validation: float = Field(0.2, gt=0, lt=0.5)
@@ -145,10 +148,10 @@ class ModelSettings(Settings):
     """Average so many by so many tokens at the cut, to make the part above it cheaper."""
     adapter: AdapterKind = "adaptformer"
     """Modality-specific adapter in each block above the cut; fresh ones change nothing."""
-    adapter_width: int = Field(64, ge=1)
-    """Bottleneck of the adapter (rank for LoRA)."""
-    adapter_scale: float = 0.1
-    """Scale of the adapter's output (AdaptFormer)."""
+    adapter_width: int | None = Field(None, ge=1)
+    """Bottleneck of the adapter (rank for LoRA); none takes the published one: 64 for AdaptFormer, 8 for others."""
+    adapter_scale: float | None = None
+    """Scale of the adapter's output; none takes the published one: 0.1 for AdaptFormer, 1 for others."""
     modality_norms: bool = True
     """LayerNorm affines of their own for each modality above the cut."""
     pool_width: int = 128
@@ -166,6 +169,8 @@ class ModelSettings(Settings):
     images larger than the trunk is used to; none sends images whole. A multiple of a token's side."""
     fusion: bool = False
     """Cross-attention of mammogram tokens over the same patient's pathology tokens, with heads of its own."""
+    modality_dropout: float = Field(0.2, ge=0, lt=1)
+    """Share of true pairs of which fusion sees one modality alone in training, so that it can do without."""
 
 
 # ---------------------------------------------------------------- train
@@ -196,6 +201,9 @@ class TrainSettings(Settings):
     """Largest norm of the gradient."""
     validate_every: int = Field(50, ge=1)
     """Steps between two validations."""
+    views: int = Field(2, ge=1)
+    """Images of one patient, of one class, that come together in a step where a patient has as many, so that
+    the attention over a patient's images is trained; 1 draws every image for itself."""
     balance: Literal["none", "label"] = "label"
     """Draw classes equally often within a site, or as they come."""
     average: Literal["none", "ema", "swad"] = "none"
@@ -348,7 +356,9 @@ class SlideSettings(Settings):
     threads: int = Field(1, ge=1)
     """CPU threads of one worker."""
     workers: int = Field(1, ge=1)
-    """Processes; each takes the next slide that no other has."""
+    """Processes; each takes the next slide that no other has, and may crash on one without harm to the rest."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute."""
 
 
 class BagSettings(SlideSettings):

@@ -21,7 +21,7 @@ SPACING = Spacing.square(45.0)
 
 @dataclass(frozen=True)
 class Known:
-    """What the tables say beyond one series: the labels of lesions by film, breast and patient, of both parts."""
+    """Labels of the lesions of films, breasts and patients, over both parts."""
 
     film: Mapping[tuple[str, ...], set[float]]
     breast: Mapping[tuple[str, ...], set[float]]
