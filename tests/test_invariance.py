@@ -222,6 +222,23 @@ def test_sites_are_balanced_halves_and_all() -> None:
         assert max(one.labels[::2].max(), one.labels[1::2].max()) == 1
 
 
+@pytest.mark.parametrize("per_class", [2, 3, 5])
+def test_halves_of_odd_classes_estimate_the_same_gradient(per_class: int) -> None:
+    """In expectation the product of the halves is the squared class-balanced gradient, for any count.
+
+    Cases with one logit per class: what is drawn does not matter, so a single site shows the expectation.
+    """
+    labels = torch.tensor([0.0] * per_class + [1.0] * per_class)
+    logits = torch.where(labels == 1, 0.4, -0.3)
+    site = Site(0, logits, labels, torch.zeros(2 * per_class, 1), torch.full_like(labels, 0.5 / per_class))
+    each = invariance.multiplier_gradient(torch.tensor([-0.3, 0.4]), torch.tensor([0.0, 1.0]))
+    weights = site.weights_in_halves()
+    for half in (weights[::2], weights[1::2]):
+        assert half.sum().item() == pytest.approx(1)
+    found = invariance.irm_penalty(logits, labels, weights=weights)
+    assert found.item() == pytest.approx(each.mean().square().item(), abs=1e-7)
+
+
 def test_prevalence_alone_gives_no_penalty() -> None:
     """Two sites with the same images and another share of malignant ones have the same balanced risk."""
     batch = make_batch("mammogram", per_site=8)

@@ -1,9 +1,11 @@
 """Batches: balance over sites and classes, true pairs, padding, labels."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -138,3 +140,32 @@ def test_a_pick_is_a_value() -> None:
     assert Pick(1, 0) == Pick(1, 0)
     with pytest.raises(AttributeError):
         Pick(1, 0).row = 2  # type: ignore[misc]
+
+
+def two_views_each(patients: int) -> list[Record]:
+    return [replace(record(i, label=float(i // 2 % 2)), patient=f"p{i // 2}") for i in range(2 * patients)]
+
+
+@pytest.mark.parametrize(("views", "together"), [(1, 0.5), (2, 1.0)])
+def test_views_of_a_patient_come_together(views: int, together: float) -> None:
+    records = two_views_each(40)
+    chosen = TrainSettings(batch=8, views=views)
+    steps = islice(training_steps(records, range(80), chosen, draws=0, seed=0), 20)
+    shares = [
+        sum(n > 1 for n in Counter(records[p.row].patient for p in step["mammogram"]).values())
+        / len({records[p.row].patient for p in step["mammogram"]})
+        for step in steps
+    ]
+    assert (np.mean(shares) == 1.0) if together == 1.0 else (np.mean(shares) < together)
+
+
+@given(sizes=st.lists(st.integers(1, 5), min_size=2, max_size=8), views=st.integers(1, 4))
+def test_every_image_comes_once_a_round_whatever_comes_together(sizes: list[int], views: int) -> None:
+    records = [
+        replace(record(i), patient=f"p{person}")
+        for i, person in enumerate(person for person, size in enumerate(sizes) for _ in range(size))
+    ]
+    chosen = TrainSettings(batch=len(records) if len(records) > 1 else 2, views=views, balance="none")
+    steps = training_steps(records, range(len(records)), chosen, draws=0, seed=0)
+    for step in islice(steps, 3):
+        assert sorted(p.row for p in step["mammogram"]) == list(range(len(records)))

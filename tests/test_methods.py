@@ -157,6 +157,15 @@ def test_the_rows_of_the_table_are_different() -> None:
 
 
 def test_published_defaults() -> None:
+    weights = {
+        name: METHODS[name].invariance for name in ("groupdro", "coral", "dann", "cdann", "fishr", "ib_irm")
+    }
+    assert {name: w.weight for name, w in weights.items()} == {
+        "groupdro": 1, "coral": 1, "dann": 1, "cdann": 1, "fishr": 1000, "ib_irm": 100,
+    }  # fmt: skip
+    assert (weights["groupdro"].step_size, weights["ib_irm"].bottleneck) == (0.01, 100)
+    assert (weights["fishr"].anneal, weights["fishr"].memory) == (0.3, 0.95)
+    assert METHODS["align_siglip"].align == AlignRecipe(kind="siglip", temperature=0.1, bias=-10)
     assert METHODS["irm"].invariance == InvarianceRecipe(kind="irm", weight=100, anneal=0.1, weight_before=1)
     assert METHODS["vrex"].invariance == InvarianceRecipe(kind="vrex", weight=10, anneal=0.1, weight_before=1)
     assert METHODS["mixstyle"].style == StyleRecipe(kind="mixstyle", alpha=0.1, probability=0.5)
@@ -189,6 +198,7 @@ def test_overrides_survive_yaml() -> None:
         ({"modalities": []}, "modalities"),
         ({"align": {"kind": "infonce"}}, "true pairs"),
         ({"tasks": 3}, "tasks"),
+        ({"tasks": {"image_score": "top_tokens"}, "invariance": {"kind": "fishr"}}, "reads nothing"),
     ],
 )
 def test_wrong_overrides_are_explained(overrides: dict, told: str) -> None:

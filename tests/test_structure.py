@@ -23,9 +23,9 @@ JOINTS = [
     "filling",
     "train",
     "predict",
-    "slides",
     "contact",
     "maps",
+    "slides",
     "explain",
     "baselines",
     "scratch",
@@ -37,6 +37,7 @@ JOINTS = [
     "seen",
     "diagnostics",
     "bench",
+    "trials",
     "case",
     "audit",
     "experiment",
@@ -75,7 +76,7 @@ ALLOWED: dict[str, set[str]] = {
     "doctor": {"model"},
 }
 for number, joint in enumerate(JOINTS):
-    ALLOWED[joint] = GROUND | DATA | MODEL | {"metrics", "adaptation", "verdict"} | set(JOINTS[:number])
+    ALLOWED[joint] = GROUND | DATA | MODEL | {"metrics", "adaptation", "export", "verdict"} | set(JOINTS[:number])
 """Room or module -> what it may import; ``cli`` may import all, and nothing imports ``cli``."""
 
 

@@ -22,11 +22,17 @@ Row = dict[str, float]
 
 @dataclass
 class Best:
-    """The weights of the best step so far; ties keep the earlier one."""
+    """The weights of the best step so far; ties keep the earlier one.
+
+    Attributes:
+        score: of the best step; step: its number. state: its weights.
+        averaged: steps that went into the weight average, at the end of training.
+    """
 
     score: float = -math.inf
     step: int = 0
     state: dict[str, Tensor] = field(default_factory=dict)
+    averaged: int = 0
 
     def offer(self, score: float, step: int, state: Mapping[str, Tensor]) -> None:
         """Take these weights if their score is higher (a NaN score counts as lowest)."""
@@ -94,8 +100,11 @@ def fit(
                 best.offer(score, step, network.trained_state())
             average.validated(1 - scores["score"])
             watch.log({"step": step, **running.take(), **scores})
+    if watch.select_last:
+        best.score = scores["score"]
     dense = average.final()
-    return best if dense is None else Best(best.score, settings.steps, dense)
+    best.averaged = average.averaged
+    return best if dense is None else Best(best.score, settings.steps, dense, average.averaged)
 
 
 def forward(

@@ -130,19 +130,20 @@ def training_steps(
     """Endless steps: ``settings.batch`` images of every training site, classes drawn equally often.
 
     Within a site each class is gone through in shuffled rounds, so every image is seen equally often
-    within its class. Where a site holds both modalities of a patient, the pathology images follow the
-    patients of the mammograms of the same step, so that true pairs meet.
+    within its class. Images of a patient come ``settings.views`` at a time, because bags of one image would
+    teach the attention over a patient's images nothing. Where a site holds both modalities of a patient,
+    the pathology images follow the patients of the mammograms of the same step, so that true pairs meet.
 
     Args:
         records: all of them.
         rows: the training rows.
-        settings: batch size and class balance.
+        settings: batch size, class balance, images of a patient that come together.
         draws: number of augmented views; each pick draws one of them or the plain view.
         seed: of everything random here.
     """
     rng = np.random.default_rng([seed, 0x5A3])
     sites = _rows_by_site(records, rows)
-    streams = {key: _stream(records, group, settings.balance, rng=rng) for key, group in sites.items()}
+    streams = {key: _stream(records, group, settings, rng=rng) for key, group in sites.items()}
     partners = _partners(records, rows)
     while True:
         step: dict[Modality, list[Pick]] = defaultdict(list)
@@ -175,18 +176,27 @@ def _partners(records: Sequence[Record], rows: Sequence[int]) -> dict[str, list[
 
 
 def _stream(
-    records: Sequence[Record], rows: Sequence[int], balance: str, *, rng: np.random.Generator
+    records: Sequence[Record], rows: Sequence[int], settings: TrainSettings, *, rng: np.random.Generator
 ) -> Iterator[int]:
     """Endless rows of one site, classes in turn (NaN is a class of its own)."""
-    classes: dict[str, list[int]] = defaultdict(list)
+    classes: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        classes[str(records[row].malignant) if balance == "label" else ""].append(row)
-    rounds = [_shuffled_rounds(group, rng) for _, group in sorted(classes.items())]
+        label = str(records[row].malignant) if settings.balance == "label" else ""
+        classes[label][records[row].patient].append(row)
+    rounds = [
+        _shuffled_rounds(list(group.values()), settings.views, rng) for _, group in sorted(classes.items())
+    ]
     while True:
         for one in rounds:
             yield next(one)
 
 
-def _shuffled_rounds(rows: Sequence[int], rng: np.random.Generator) -> Iterator[int]:
+def _shuffled_rounds(
+    patients: Sequence[Sequence[int]], views: int, rng: np.random.Generator
+) -> Iterator[int]:
+    """Every row once a round, at most ``views`` of a patient in a row."""
     while True:
-        yield from (int(row) for row in rng.permutation(list(rows)))
+        shuffled = [[int(row) for row in rng.permutation(list(rows))] for rows in patients]
+        together = [rows[i : i + views] for rows in shuffled for i in range(0, len(rows), views)]
+        for place in rng.permutation(len(together)):
+            yield from together[place]

@@ -96,6 +96,15 @@ ADAPTERS: dict[AdapterKind, Callable[[int, int, float], dict[str, nn.Module]]] =
 """Per kind: the parts that one block of one modality gets, by the names of ``BlockParts``."""
 
 
+PUBLISHED: dict[AdapterKind, tuple[int, float]] = {
+    "none": (1, 1.0),
+    "adaptformer": (64, 0.1),
+    "lora": (8, 1.0),
+    "convpass": (8, 1.0),
+}
+"""Bottleneck (rank) and scale of the papers; LoRA's scale is alpha / rank with alpha equal to the rank."""
+
+
 def _fresh(down: nn.Linear, up: nn.Linear) -> None:
     nn.init.kaiming_uniform_(down.weight, a=5**0.5)
     nn.init.zeros_(up.weight)

@@ -11,9 +11,6 @@ from mammopath.model.pooling import Gate, masked_softmax, pool
 from mammopath.tensors import FusedOutput
 from mammopath.types import SEVERITIES
 
-HIDE = 0.2
-"""Share of true pairs of which one modality, either one, is hidden in training."""
-
 
 @dataclass(frozen=True)
 class Side:
@@ -38,10 +35,18 @@ class Fusion(nn.Module):
     One head, so that the weights returned as the link are the very ones that were used. A learned token
     stands for a modality that a patient lacks; in training true pairs lose one now and then, so that
     the heads can do without either.
+
+    Args:
+        width: of a token.
+        hidden: of the common space.
+        gate: of the pooling attention.
+        dropout: in front of the heads.
+        hide: share of true pairs of which one modality, either one, is hidden in training.
     """
 
-    def __init__(self, width: int, *, hidden: int, gate: int, dropout: float) -> None:
+    def __init__(self, width: int, *, hidden: int, gate: int, dropout: float, hide: float = 0.2) -> None:
         super().__init__()
+        self.hide = hide
         self.absent = nn.ParameterDict(
             {side: nn.Parameter(0.02 * torch.randn(width)) for side in ("mammogram", "pathology")}
         )
@@ -115,7 +120,7 @@ class Fusion(nn.Module):
         if not self.training:
             return torch.zeros_like(paired).expand(2, -1)
         draw = torch.rand(len(paired), device=paired.device)
-        return torch.stack([draw < HIDE / 2, draw > 1 - HIDE / 2]) & paired
+        return torch.stack([draw < self.hide / 2, draw > 1 - self.hide / 2]) & paired
 
 
 def _bags(side: Side | None, pairs: Int[Tensor, " p"], like: Side) -> Bags:

@@ -58,7 +58,7 @@ class Heads(nn.Module):
             severity=self.severity(read),
             token_logit=token_logit,
             attention=pooled.weights,
-            embedding=embedding,
+            embedding=read,
             valid=batch.valid,
             patients=patients,
             patient_logit=patient_logit,

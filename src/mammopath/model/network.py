@@ -248,7 +248,13 @@ class Network(nn.Module):
 
 
 def _fusion(settings: ModelSettings, width: int) -> Fusion:
-    return Fusion(width, hidden=settings.align_width, gate=settings.pool_width, dropout=settings.dropout)
+    return Fusion(
+        width,
+        hidden=settings.align_width,
+        gate=settings.pool_width,
+        dropout=settings.dropout,
+        hide=settings.modality_dropout,
+    )
 
 
 def _side(output: Output, batch: Batch) -> Side:

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mammopath.model.adapters import ADAPTERS
+from mammopath.model.adapters import ADAPTERS, PUBLISHED
 from mammopath.model.heads import Heads
 from mammopath.model.vit import BlockParts, PatchEmbed, ViT, ViTShape
 from mammopath.settings import ModelSettings
@@ -65,7 +65,10 @@ class ModalityParts(nn.Module):
 
 def _block_parts(settings: ModelSettings, width: int) -> BlockParts:
     norms = (nn.LayerNorm(width, eps=1e-6), nn.LayerNorm(width, eps=1e-6)) if settings.modality_norms else ()
-    adapters = ADAPTERS[settings.adapter](width, settings.adapter_width, settings.adapter_scale)
+    published = PUBLISHED[settings.adapter]
+    bottleneck = published[0] if settings.adapter_width is None else settings.adapter_width
+    scale = published[1] if settings.adapter_scale is None else settings.adapter_scale
+    adapters = ADAPTERS[settings.adapter](width, bottleneck, scale)
     return BlockParts(*norms, **adapters)
 
 

@@ -66,11 +66,12 @@ class Alignment(nn.Module):
         Args:
             outputs: what the network says of each modality.
             batches: what is known of it.
-            step: seeds the permuted control.
+            step: seeds the permuted control, together with who is in the batch.
         """
         sides = {m: side_of(output, batches[m]) for m, output in outputs.items()}
         if self.recipe.permuted_label and "pathology" in sides:
-            sides["pathology"] = sides["pathology"].shuffled(torch.Generator().manual_seed(step))
+            seed = step + int(batches["pathology"].row.sum()) * 100_003  # differs between seeds of a study
+            sides["pathology"] = sides["pathology"].shuffled(torch.Generator().manual_seed(seed))
         losses = [
             loss
             for here, there in (MODALITIES, MODALITIES[::-1])

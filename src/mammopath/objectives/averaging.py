@@ -75,6 +75,9 @@ class WeightAverage:
     The decay of the moving average rises with the step, ``min(decay, (1 + t) / (10 + t))``, so that the
     first, random weights are forgotten. SWAD averages each step between two validations, and over the
     valley of their losses at the end; ``validated`` must be called after each validation.
+
+    Attributes:
+        averaged: steps whose weights went into the average that is in use; for SWAD, known at the end.
     """
 
     def __init__(self, kind: Literal["none", "ema", "swad"], *, decay: float = 0.99) -> None:
@@ -82,9 +85,11 @@ class WeightAverage:
         self.moving: State = {}
         self.segment, self.segments, self.losses = Running(), list[Running](), list[float]()
         self.awaited = False
+        self.averaged = 0
 
     def update(self, state: Mapping[str, Tensor], *, step: int) -> None:
         """Take in the weights after a step (counted from 1)."""
+        self.averaged += self.kind != "none"
         if self.kind == "swad":
             self.segment.add(state)
         if self.kind == "ema":
@@ -107,6 +112,7 @@ class WeightAverage:
         valley = Running()
         for segment in self.segments[start : end + 1]:
             valley.add(segment.state, times=segment.count)
+        self.averaged = valley.count
         return valley.state
 
     @contextmanager

@@ -5,16 +5,22 @@ from typing import Any
 
 from mammopath.config import parse
 from mammopath.errors import ConfigError
-from mammopath.objectives.recipe import AlignRecipe, InvarianceRecipe, Recipe, StyleRecipe, TaskRecipe
+from mammopath.objectives.recipe import AlignRecipe, InvarianceRecipe, Recipe, StyleRecipe, TaskRecipe, Trial
 
 _ALL_TASKS = TaskRecipe(lesion=0.5, boxes=0.5, severity=0.5, ordinal=0.25, fusion=0.5, fusion_kind="cross")
 _MIXSTYLE = StyleRecipe(kind="mixstyle", alpha=0.1, probability=0.5, share=0.5)
 _IRM = InvarianceRecipe(kind="irm", weight=100.0, anneal=0.1)
 _SUPCON = AlignRecipe(kind="supcon", weight=0.1, temperature=0.07)
 
+_TUNED = (Trial(rate=0.3), Trial(), Trial(rate=3.0), Trial(length=3.0))
+
 METHODS: dict[str, Recipe] = {
     "erm": Recipe(caption="Empirical risk minimisation: malignancy, all sites alike"),
-    "erm_plus": Recipe(caption="ERM with an exponential moving average of the weights", average="ema"),
+    "erm_plus": Recipe(
+        caption="ERM, learning rate and length tuned on source validation, moving average of the weights",
+        average="ema",
+        tune=_TUNED,
+    ),
     "swad": Recipe(caption="ERM with stochastic weight averaging, densely", average="swad"),
     "mammogram": Recipe(caption="ERM on mammograms alone", modalities=("mammogram",)),
     "pathology": Recipe(caption="ERM on pathology alone", modalities=("pathology",)),

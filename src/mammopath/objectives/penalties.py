@@ -18,7 +18,7 @@ Penalty = Callable[[Sequence[Site]], Float[Tensor, ""]]
 
 
 def _irm(sites: Sequence[Site]) -> Float[Tensor, ""]:
-    return torch.stack([irm_penalty(s.logits, s.labels, weights=s.weights) for s in sites]).mean()
+    return torch.stack([irm_penalty(s.logits, s.labels, weights=s.weights_in_halves()) for s in sites]).mean()
 
 
 def _vrex(sites: Sequence[Site]) -> Float[Tensor, ""]:

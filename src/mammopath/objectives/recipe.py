@@ -12,6 +12,10 @@ PenaltyKind = Literal["none", "irm", "vrex", "groupdro", "coral", "dann", "cdann
 AlignKind = Literal["none", "infonce", "supcon", "siglip"]
 
 
+OF_FEATURES: tuple[PenaltyKind, ...] = ("coral", "dann", "cdann", "fishr", "ib_irm")
+"""Penalties that look at what the malignancy head reads, rather than at its logits alone."""
+
+
 class TaskRecipe(Settings):
     """What the network learns to say; a weight of 0 leaves a task out."""
 
@@ -101,6 +105,15 @@ class AlignRecipe(Settings):
         return self
 
 
+class Trial(Settings):
+    """One way to train that tuning tries."""
+
+    rate: float = Field(1.0, gt=0)
+    """Times ``train.lr``."""
+    length: float = Field(1.0, gt=0)
+    """Times ``train.steps``."""
+
+
 class Recipe(Settings):
     """One training method: a row of the table of methods.
 
@@ -122,3 +135,14 @@ class Recipe(Settings):
     """Contrast across modalities."""
     average: Literal["ema", "swad"] | None = None
     """Weight averaging that belongs to the method; none leaves it to the training settings."""
+    tune: tuple[Trial, ...] = ()
+    """Ways to train that are tried one after the other; source validation picks. None trains once, as set."""
+
+    @model_validator(mode="after")
+    def _features_are_what_is_scored(self) -> "Recipe":
+        if self.tasks.image_score == "top_tokens" and self.invariance.kind in OF_FEATURES:
+            raise ValueError(
+                f"invariance.kind: {self.invariance.kind} looks at pooled features, from which"
+                " image_score: top_tokens reads nothing: take irm, vrex or groupdro, or image_score: pooled"
+            )
+        return self

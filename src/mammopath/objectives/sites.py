@@ -16,7 +16,7 @@ from mammopath.tensors import Batch, Output
 class Site:
     """The labelled cases of one training site, benign ones first.
 
-    Since the classes stand in a row, even and odd cases are two halves with nearly as many of each.
+    Since the classes stand in a row, even and odd cases are two halves with both classes in each.
 
     Attributes:
         index: of the site.
@@ -31,6 +31,16 @@ class Site:
     labels: Float[Tensor, " n"]
     features: Float[Tensor, "n d"]
     weights: Float[Tensor, " n"]
+
+    def weights_in_halves(self) -> Float[Tensor, " n"]:
+        """Weights that balance the classes within the even and within the odd cases; each half sums to 1.
+
+        With an odd number of a class the halves hold it in different shares. Two differently mixed halves
+        are no two estimates of one gradient: their product would reward being wrong in opposite ways.
+        """
+        odd = torch.arange(len(self.labels), device=self.labels.device) % 2
+        alike = (self.labels[:, None] == self.labels) & (odd[:, None] == odd)
+        return 0.5 / alike.sum(1)
 
     def risk(self) -> Float[Tensor, ""]:
         """Class-balanced mean of the binary cross-entropy."""
