@@ -8,7 +8,7 @@ import polars as pl
 from PIL import Image
 
 from mammopath.confidence import settle, write_confidence
-from mammopath.evaluate import result_lines, source_val_auc
+from mammopath.evaluate import Units, result_lines, source_val_auc
 
 SITES = {
     "cbis": ("mammogram", 240),
@@ -47,6 +47,7 @@ def make_study(
         "seeds": seeds,
         "bootstrap": draws,
         "select": "source_val",
+        "data": {"unit": unit},
     }
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "data.json").write_text(json.dumps(_data(check, phantom)))
@@ -119,9 +120,10 @@ def _run(folder: Path, held_out: str, method: str, seed: int, *, draws: int, uni
     if held_out:
         _examples(run, table.filter(part="test"), count=4)
     (run / "run.json").write_text(json.dumps(_facts(held_out, method, seed)))
-    lines = result_lines(table, facts, unit=unit, draws=draws, seed=seed)
+    units = Units(unit)
+    lines = result_lines(table, facts, units=units, draws=draws, seed=seed)
     return [
-        line | {"source_val_auc": round(source_val_auc(table, unit, line["modality"]), 6), "of": len(lines)}
+        line | {"source_val_auc": round(source_val_auc(table, units, line["modality"]), 6), "of": len(lines)}
         for line in lines
     ]
 

@@ -2,13 +2,22 @@
 
 import json
 import math
+import shutil
+from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 from scipy import stats
 from scipy.special import expit, logit
 
-from mammopath.acceptance import earlier_lines
+from mammopath.acceptance import accept_site, as_json, earlier_lines
+from mammopath.bench import prepare_bench
+from mammopath.cohort import manifest
+from mammopath.config import parse
+from mammopath.errors import DataError
+from mammopath.evaluate import Units
+from mammopath.experiment import run
 from mammopath.metrics.siting import (
     GRID,
     Evidence,
@@ -22,7 +31,12 @@ from mammopath.metrics.siting import (
     sensitivity_evidence,
     site_prior,
 )
+from mammopath.phantom.cohort import PhantomSettings
+from mammopath.phantom.generate import generate
+from mammopath.settings import LodoSettings
+from mammopath.sources import SOURCES
 from mammopath.verdict import Priors, Sample, Targets, decide, priors_from
+from test_lodo import SMALL
 
 VAGUE = Priors(site_prior([]), site_prior([]))
 FOUR = [Evidence(v, 0.15) for v in (0.80, 0.84, 0.87, 0.90)]
@@ -112,6 +126,31 @@ def test_a_small_sample_is_never_enough_however_good_the_prior():
     assert more >= 10
 
 
+def test_several_images_of_few_patients_never_decide():
+    rng = np.random.default_rng(0)
+    patients = np.repeat(np.arange(22), 6)
+    labels = (patients < 2).astype(np.int64)
+    scores = 9.0 * labels + rng.normal(size=len(labels))
+    sure = site_prior([Evidence(0.95, 0.05)] * 10)
+    sample = Sample(labels, scores, patients, scores > 4)
+    decision, why, more, _, _ = decide(sample, Priors(sure, sure), ASKED, rules=Rules())
+    assert (decision, why) == ("more", "fewer than 10 local patients of a class")
+    assert more is not None
+    assert more >= 8 / (3 / 24), "eight further malignant patients, of whom there are 2 in 22"
+
+
+def test_a_run_without_a_threshold_is_neither_accepted_nor_rejected():
+    sample = _sample(300, truth=0.95)
+    unknown = Sample(sample.labels, sample.logits, sample.patients, None)
+    sure = site_prior([Evidence(0.95, 0.05)] * 10)
+    for priors in (VAGUE, Priors(sure, sure)):
+        decision, why, more, auc, sensitivity = decide(unknown, priors, ASKED, rules=Rules())
+        assert (decision, more) == ("more", None)
+        assert "no threshold" in why
+        assert math.isnan(sensitivity.local)
+        assert auc.local == pytest.approx(0.95, abs=0.04)
+
+
 def test_an_open_site_is_told_how_many_more_and_that_many_mostly_decide():
     sample = _sample(60, truth=0.90, seed=3)
     decision, _, more, auc, _ = decide(sample, VAGUE, ASKED, rules=Rules())
@@ -169,36 +208,61 @@ def test_priors_are_of_earlier_sites_of_the_same_method_only():
     np.testing.assert_allclose(priors_from(found).auc, by_hand, rtol=1e-6)
 
 
-def test_a_run_is_judged_at_a_phantom_site(tmp_path):
-    from mammopath.acceptance import accept_site, as_json
-    from mammopath.bench import prepare_bench
-    from mammopath.cohort import manifest
-    from mammopath.config import parse
-    from mammopath.errors import DataError
-    from mammopath.experiment import run
-    from mammopath.phantom.cohort import PhantomSettings
-    from mammopath.phantom.generate import generate
-    from mammopath.settings import LodoSettings
-    from mammopath.sources import SOURCES
-    from test_lodo import SMALL
-
-    root = tmp_path / "phantom"
+@pytest.fixture(scope="module")
+def phantom_run(tmp_path_factory):
+    """A run on two sites of a phantom whose third was left out; that one is judged by breasts."""
+    folder = tmp_path_factory.mktemp("accept")
+    root = folder / "phantom"
     generate(root, PhantomSettings(patients=8, fields=1))
-    settings = parse(LodoSettings, SMALL | {"data": {"sources": [{"source": "phantom", "root": str(root)}]}})
-    bench = prepare_bench(settings, cache=tmp_path / "cache")
-    run(bench, settings, held_out="site_c", folder=tmp_path / "run")
-    assert (tmp_path / "run" / "confidence.json").exists()
-    assert (tmp_path / "run" / "familiarity.parquet").exists()
-    every = manifest.collect(SOURCES["phantom"].index(root), source="phantom", root=root)
-    mine = tuple(r for r in every.records if r.domain == "site_c")
-    manifest.write(manifest.collect(mine, source="phantom", root=root), tmp_path / "site.parquet")
-    verdicts = accept_site(tmp_path / "run", tmp_path / "site.parquet", [], targets=ASKED)
+    data = {"sources": [{"source": "phantom", "root": str(root)}], "units": {"site_c": "breast"}}
+    settings = parse(LodoSettings, SMALL | {"data": data})
+    run(prepare_bench(settings, cache=folder / "cache"), settings, held_out="site_c", folder=folder / "run")
+    return folder, manifest.collect(SOURCES["phantom"].index(root), source="phantom", root=root)
+
+
+def _site_file(folder, every, chosen):
+    path = folder / "chosen.parquet"
+    manifest.write(manifest.collect(tuple(chosen), source="phantom", root=folder / "phantom"), path)
+    return path
+
+
+def test_a_run_is_judged_at_a_phantom_site_in_the_units_of_that_site(phantom_run):
+    folder, every = phantom_run
+    mine = [r for r in every.records if r.domain == "site_c"]
+    verdicts = accept_site(folder / "run", _site_file(folder, every, mine), [], targets=ASKED)
     assert [v.modality for v in verdicts] == ["mammogram", "pathology"]
     assert {v.decision for v in verdicts} <= {"more", "reject"}
-    assert 0 <= verdicts[0].unfamiliar <= 1
-    told = json.loads(json.dumps(as_json(verdicts, tmp_path / "run", ASKED)))
-    assert told["verdicts"][0]["cases"] == sum(r.modality == "mammogram" for r in mine)
-    whole = tmp_path / "all.parquet"
-    manifest.write(every, whole)
-    with pytest.raises(DataError, match="selected this run"):
-        accept_site(tmp_path / "run", whole, [], targets=ASKED)
+    assert math.isnan(verdicts[0].unfamiliar), "so few validation images cannot say what is familiar"
+    told = json.loads(json.dumps(as_json(verdicts, folder / "run", ASKED)))
+    mammograms = [r for r in mine if r.modality == "mammogram"]
+    breasts = {(r.patient, r.laterality) for r in mammograms}
+    assert told["verdicts"][0]["cases"] == len(breasts) < len(mammograms)
+    by_image = accept_site(folder / "run", folder / "chosen.parquet", [], targets=ASKED, units=Units("slide"))
+    assert by_image[0].cases == len(mammograms), "a slide is one record, settled as an image is"
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_patients_who_trained_or_selected_a_run_cannot_judge_it(phantom_run, part):
+    folder, every = phantom_run
+    selected = set(pl.read_parquet(folder / "run" / "predictions.parquet").filter(part="val")["patient"])
+    learned = [r for r in every.records if r.domain == "site_a"]
+    chosen = [r for r in learned if (r.patient in selected) == (part == "val")][:1]
+    strangers = [r for r in every.records if r.domain == "site_c"]
+    with pytest.raises(DataError, match="1 patients of the manifest trained or selected this run"):
+        accept_site(folder / "run", _site_file(folder, every, strangers + chosen), [], targets=ASKED)
+    renamed = [replace(chosen[0], patient="another name", image_id="x")]
+    if chosen[0].pair_key:
+        with pytest.raises(DataError, match="another name"):
+            accept_site(folder / "run", _site_file(folder, every, renamed), [], targets=ASKED)
+
+
+def test_a_run_that_does_not_say_who_trained_it_is_not_judged(phantom_run, tmp_path):
+    folder, every = phantom_run
+    shutil.copytree(folder / "run", tmp_path / "old")
+    facts = json.loads((tmp_path / "old" / "run.json").read_text())
+    assert not any(r.patient in json.dumps(facts) for r in every.records), "hashes, no names"
+    facts.pop("people")
+    (tmp_path / "old" / "run.json").write_text(json.dumps(facts))
+    mine = [r for r in every.records if r.domain == "site_c"]
+    with pytest.raises(DataError, match="does not say who trained it"):
+        accept_site(tmp_path / "old", _site_file(folder, every, mine), [], targets=ASKED)

@@ -74,6 +74,13 @@ def test_unfamiliar_cases_are_not_answered():
     assert judged.called.all()
 
 
+def test_too_few_validation_images_leave_familiarity_unknown_rather_than_certain():
+    known, absurd = _reference(), np.full((2, 20), 1e6)
+    assert (known.p(absurd) <= 0.05).all()
+    few = Reference("trunk", known.familiar, known.distance[:38], known.neighbour[:38])
+    assert np.isnan(few.p(absurd)).all()
+
+
 def test_one_class_settles_little_and_says_so(tmp_path):
     table = _table(60).with_columns(malignant=pl.lit(0.0))
     found = settle(table)

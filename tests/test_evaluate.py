@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from mammopath.evaluate import by_unit, result_lines, source_val_auc
+from mammopath.evaluate import Units, by_unit, result_lines, source_val_auc
 
 
 def table(n: int = 80, *, images_per_patient: int = 2, seed: int = 0, part: str = "test") -> pl.DataFrame:
@@ -39,7 +39,7 @@ BOTH = pl.concat([table(), table(60, seed=1, part="val")])
 
 
 def test_a_line_tells_what_sklearn_finds() -> None:
-    (line,) = result_lines(BOTH, {"method": "erm"}, unit="image", draws=200, seed=0)
+    (line,) = result_lines(BOTH, {"method": "erm"}, units=Units("image"), draws=200, seed=0)
     test, split = table(), table().filter(pl.col("in_test_split"))
     assert line["auc"] == pytest.approx(roc_auc_score(test["malignant"], test["logit"]), abs=1e-6)
     assert line["auc_test_split"] == pytest.approx(
@@ -50,11 +50,11 @@ def test_a_line_tells_what_sklearn_finds() -> None:
 
 
 def test_the_threshold_comes_from_validation_alone() -> None:
-    (line,) = result_lines(BOTH, {}, unit="image", draws=200, seed=0)
+    (line,) = result_lines(BOTH, {}, units=Units("image"), draws=200, seed=0)
     shifted = BOTH.with_columns(
         logit=pl.when(pl.col("part") == "test").then(pl.col("logit") * 3 + 5).otherwise("logit")
     )
-    (moved,) = result_lines(shifted, {}, unit="image", draws=200, seed=0)
+    (moved,) = result_lines(shifted, {}, units=Units("image"), draws=200, seed=0)
     assert moved["threshold"] == line["threshold"]
     test = table()
     expected = balanced_accuracy_score(test["malignant"], test["score"] >= line["threshold"])
@@ -62,33 +62,33 @@ def test_the_threshold_comes_from_validation_alone() -> None:
 
 
 def test_independent_units_get_delong_and_clustered_ones_the_bootstrap() -> None:
-    (clustered,) = result_lines(BOTH, {}, unit="image", draws=200, seed=0)
+    (clustered,) = result_lines(BOTH, {}, units=Units("image"), draws=200, seed=0)
     single = pl.concat([table(images_per_patient=1), table(60, seed=1, part="val")])
-    (independent,) = result_lines(single, {}, unit="image", draws=200, seed=0)
+    (independent,) = result_lines(single, {}, units=Units("image"), draws=200, seed=0)
     assert "200 draws" in clustered["interval"]
     assert "DeLong" in independent["interval"]
 
 
 @pytest.mark.parametrize(("unit", "count"), [("image", 80), ("breast", 80), ("patient", 40)])
 def test_units(unit: str, count: int) -> None:
-    assert by_unit(table(), unit).height == count
+    assert by_unit(table(), Units(unit)).height == count
 
 
 def test_a_patient_is_malignant_where_any_image_is() -> None:
     mixed = table(4, images_per_patient=4).with_columns(malignant=pl.Series([0.0, 0.0, 1.0, 0.0]))
-    assert by_unit(mixed, "patient")["malignant"].to_list() == [1.0]
+    assert by_unit(mixed, Units("patient"))["malignant"].to_list() == [1.0]
 
 
 def test_unknown_labels_are_left_out() -> None:
     rows = table().with_columns(
         malignant=pl.when(pl.col("image_id") == "i0").then(math.nan).otherwise("malignant")
     )
-    assert by_unit(rows, "image").height == 79
+    assert by_unit(rows, Units()).height == 79
 
 
 def test_a_site_of_one_class_gives_no_auc_and_valid_json() -> None:
     one = BOTH.with_columns(malignant=pl.when(pl.col("part") == "test").then(0.0).otherwise("malignant"))
-    (line,) = result_lines(one, {}, unit="image", draws=200, seed=0)
+    (line,) = result_lines(one, {}, units=Units("image"), draws=200, seed=0)
     assert line["auc"] is None
     assert json.loads(json.dumps(line, allow_nan=False)) == line
 
@@ -99,8 +99,8 @@ def test_source_validation_is_the_mean_over_sites_with_both_classes() -> None:
     val = table(60, seed=1, part="val")
     expected = np.mean([roc_auc_score(t["malignant"], t["logit"]) for t in (val, second)])
     rows = pl.concat([val, second, one_class])
-    assert source_val_auc(rows, "image") == pytest.approx(expected)
-    assert math.isnan(source_val_auc(one_class, "image"))
+    assert source_val_auc(rows, Units()) == pytest.approx(expected)
+    assert math.isnan(source_val_auc(one_class, Units()))
 
 
 def test_permuted_labels_give_half_within_the_interval() -> None:
@@ -110,7 +110,7 @@ def test_permuted_labels_give_half_within_the_interval() -> None:
         labels = rng.permutation(table(images_per_patient=1)["malignant"].to_numpy())
         rows = table(images_per_patient=1, seed=trial).with_columns(malignant=pl.Series(labels))
         (line,) = result_lines(
-            pl.concat([rows, BOTH.filter(part="val")]), {}, unit="image", draws=200, seed=0
+            pl.concat([rows, BOTH.filter(part="val")]), {}, units=Units("image"), draws=200, seed=0
         )
         inside += line["auc_low"] <= 0.5 <= line["auc_high"]
     assert inside >= 16  # nominal 19 of 20; P(inside < 16) < 0.3 % at 95 % coverage

@@ -9,7 +9,15 @@ from sklearn.neighbors import NearestNeighbors
 
 from mammopath.errors import DataError
 from mammopath.metrics.abstention import ANSWERS, answers
-from mammopath.metrics.ood import fit_familiar, mahalanobis, neighbour, surprise, unfamiliar
+from mammopath.metrics.ood import (
+    fit_familiar,
+    least_usual,
+    mahalanobis,
+    neighbour,
+    smallest,
+    surprise,
+    unfamiliar,
+)
 
 
 def _images(seed, n, d=12):
@@ -72,6 +80,21 @@ def test_p_values_by_hand_and_without_a_distance():
     p = surprise(np.array([1.0, 2.0, 3.0]), np.array([0.5, 2.0, 9.0, np.nan]))
     np.testing.assert_allclose(p, [1.0, 0.75, 0.25, np.nan])
     assert unfamiliar(p, error=0.25).tolist() == [False, False, True, False]
+
+
+def test_a_unit_of_many_images_is_refused_no_oftener_than_an_image():
+    rng = np.random.default_rng(0)
+    p = np.array([smallest(rng.random(8)) for _ in range(4000)])
+    assert unfamiliar(p).mean() == pytest.approx(0.05, abs=0.012)
+    assert smallest(np.array([0.01, 0.4, np.nan])) == pytest.approx(0.02)
+    assert smallest(np.array([0.9, 0.8])) == 1.0
+    assert np.isnan(smallest(np.array([np.nan])))
+
+
+def test_so_few_distances_that_nothing_can_be_unfamiliar_are_told_apart_from_enough():
+    assert least_usual() == 39
+    for count, refused in ((38, False), (39, True)):
+        assert unfamiliar(2 * surprise(np.arange(float(count)), np.array([1e9]))).tolist() == [refused]
 
 
 def test_constant_features_and_few_images():

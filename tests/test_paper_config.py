@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from mammopath.adaptation.methods import ADAPTATIONS
 from mammopath.cli.app import app
 from mammopath.config import load
-from mammopath.evaluate import unit_of
+from mammopath.evaluate import units_of
 from mammopath.experiment import BASELINES
 from mammopath.model.encoders import ENCODERS
 from mammopath.model.tuning import check_settings
@@ -38,9 +38,7 @@ def test_every_baseline_method_and_adaptation_is_a_row():
 
 
 def test_units_are_those_of_each_data_set():
-    units = {
-        s: unit_of(s, SETTINGS.data.unit, SETTINGS.data.units) for s in ("cbis_ddsm", "bach", "camelyon17_3")
-    }
+    units = {s: units_of(SETTINGS.data).of(s) for s in ("cbis_ddsm", "bach", "camelyon17_3")}
     assert units == {"cbis_ddsm": "breast", "bach": "image", "camelyon17_3": "slide"}
 
 

@@ -293,7 +293,7 @@ def test_transfer_at_home_is_near_nominal():
 def test_small_subgroups_get_no_auc():
     labels = np.array([0.0, 1.0] * 30)
     groups = np.array(["CC"] * 50 + ["MLO"] * 10)
-    large, small = auc_by_group(groups, labels, np.arange(60.0) % 7, np.arange(60))
+    large, small = auc_by_group(groups, labels, np.arange(60.0)[None] % 7, np.arange(60))
     assert large.auc.value == auc_interval(labels[:50], np.arange(50.0) % 7, np.arange(50)).value
     assert (small.positives, small.negatives) == (5, 5)
     assert np.isnan(small.auc.value)

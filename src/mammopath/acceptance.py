@@ -8,14 +8,17 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from jaxtyping import Bool
 
 from mammopath import RESEARCH_USE_ONLY
 from mammopath.bench import prepare_bench
 from mammopath.cohort.loader import label_table
+from mammopath.cohort.manifest import read
+from mammopath.cohort.splits import person_marks
 from mammopath.confidence import FILE as CONFIDENCE
 from mammopath.confidence import Confidence, read_confidence, settle
 from mammopath.errors import DataError
-from mammopath.evaluate import Unit, by_unit
+from mammopath.evaluate import Units, by_unit, units_of
 from mammopath.familiarity import row_features
 from mammopath.metrics.ood import unfamiliar
 from mammopath.metrics.siting import Rules
@@ -23,7 +26,7 @@ from mammopath.parallel import threads
 from mammopath.predict import predict, prediction_table
 from mammopath.progress import Track, silent
 from mammopath.runs import Run, load_run
-from mammopath.types import Modality
+from mammopath.types import Modality, Record
 from mammopath.verdict import Criterion, Decision, Sample, Targets, decide, priors_from
 
 
@@ -69,7 +72,7 @@ def accept_site(
     *,
     targets: Targets,
     rules: Rules | None = None,
-    unit: Unit | None = None,
+    units: Units | None = None,
     track: Track = silent,
 ) -> list[Verdict]:
     """Score the labelled cases of a manifest and judge the run there, per modality.
@@ -80,37 +83,50 @@ def accept_site(
         lines: results lines of the run's study; may be empty.
         targets: AUC and sensitivity.
         rules: None for the default ones.
-        unit: of evaluation; None for the run's own.
+        units: of evaluation; None for the run's own (``data.unit`` and ``data.units``).
         track: shows progress.
 
     Raises:
-        DataError: no labelled case of a modality that the run reads, or one that selected it.
+        DataError: no labelled case of a modality that the run reads, or a patient who trained or selected it.
     """
     loaded, known = load_run(run), _confidence(run)
+    _demand_unseen(loaded, read(manifest).records)
+    units = units or units_of(loaded.settings.data)
     table = _scored(loaded, known, manifest, track=track)
-    _demand_unseen(run, table)
-    unit = unit or loaded.settings.data.unit
     verdicts = []
     for modality, one in known.items():
         mine = table.filter(pl.col("modality") == modality)
-        rows = by_unit(mine, unit)
-        if not rows.height or unit not in one.settled:
+        sample = _sample(by_unit(mine, units), one, units)
+        if sample is None:
             continue
-        settled, logits = one.settled[unit], rows["logit"].to_numpy()
-        sample = Sample(
-            labels=rows["malignant"].to_numpy().astype(np.int64),
-            logits=logits,
-            patients=rows["patient"].to_numpy(),
-            called=settled.probability(logits) >= settled.threshold,
-        )
         old = earlier_lines(
-            lines, method=loaded.settings.train.method, modality=modality, but=rows["site"].unique().to_list()
+            lines, method=loaded.settings.train.method, modality=modality, but=mine["site"].unique().to_list()
         )
         verdict = _of_modality(modality, sample, old, targets, rules or Rules())
         verdicts.append(replace(verdict, unfamiliar=_share_unfamiliar(mine)))
     if not verdicts:
         raise DataError(f"{manifest}: has no labelled case of a modality that {run} reads")
     return verdicts
+
+
+def _sample(rows: pl.DataFrame, known: Confidence, units: Units) -> Sample | None:
+    """Local cases with what the run would call them, each at the threshold of its site's unit."""
+    if not rows.height:
+        return None
+    called: Bool[np.ndarray, " n"] | None = np.zeros(rows.height, dtype=bool)
+    logits, site = rows["logit"].to_numpy(), rows["site"].to_numpy()
+    for name in np.unique(site):
+        settled = known.of(units.of(name))
+        if settled is None or isnan(settled.threshold):
+            called = None
+        if called is not None and settled is not None:
+            called[site == name] = settled.probability(logits[site == name]) >= settled.threshold
+    return Sample(
+        labels=rows["malignant"].to_numpy().astype(np.int64),
+        logits=logits,
+        patients=rows["patient"].to_numpy(),
+        called=called,
+    )
 
 
 def as_json(verdicts: Sequence[Verdict], run: Path, targets: Targets) -> dict[str, Any]:
@@ -171,12 +187,20 @@ def _confidence(run: Path) -> Mapping[Modality, Confidence]:
     return settle(pl.read_parquet(run / "predictions.parquet"))
 
 
-def _demand_unseen(run: Path, table: pl.DataFrame) -> None:
-    before = pl.read_parquet(run / "predictions.parquet").filter(part="val")
-    shared = sorted(set(before["patient"]) & set(table["patient"]))
+def _demand_unseen(run: Run, records: Sequence[Record]) -> None:
+    """Local cases judge only a run that never met their patients.
+
+    Raises:
+        DataError: a patient trained or selected the run, or the run does not say who did.
+    """
+    if "people" not in run.facts:
+        raise DataError(f"{run.folder}: does not say who trained it; train the run again with this version")
+    learned = set(run.facts["people"])
+    shared = sorted({r.patient for r in records if person_marks([r]) & learned})
     if shared:
         raise DataError(
-            f"{len(shared)} patients of the manifest selected this run, as {shared[0]}: they cannot judge it"
+            f"{len(shared)} patients of the manifest trained or selected this run, as {shared[0]}: "
+            "they cannot judge it; leave them out"
         )
 
 

@@ -220,7 +220,7 @@ def write_adapted(
     """Write weights, settings and what moved, by how much, on which images."""
     save_model(folder, network.trained_state(), source.settings)
     write_text(folder / "adaptation.json", json.dumps([asdict(r) for r in reports], indent=2))
-    same = ("held_out", "method", "seed", "select", "sites", "best_step")
+    same = ("held_out", "method", "seed", "select", "sites", "best_step", "people", "stamp")
     kept = {name: source.facts[name] for name in same if name in source.facts}
     facts = {"source": source.folder.name, "source_sha256": source.facts["model_sha256"]}
     facts |= {"seconds": round(seconds, 1)}

@@ -17,17 +17,18 @@ import safetensors.numpy
 from jaxtyping import Bool, Float, Shaped
 
 from mammopath.errors import DataError
-from mammopath.evaluate import Unit, by_unit
+from mammopath.evaluate import SINGLE, Unit, Units, by_unit
 from mammopath.files import write_text, writing
 from mammopath.metrics.abstention import ConformalCut, answers, conformal_sets, fit_conformal
 from mammopath.metrics.calibration import fit_temperature, with_temperature
-from mammopath.metrics.ood import Familiar, mahalanobis, neighbour, surprise, unfamiliar
+from mammopath.metrics.ood import Familiar, least_usual, mahalanobis, neighbour, surprise, unfamiliar
 from mammopath.metrics.operating import youden_threshold
 from mammopath.types import MODALITIES, Modality
 
 FILE, ARRAYS = "confidence.json", "familiar.safetensors"
 
 UNITS: tuple[Unit, ...] = ("image", "breast", "patient")
+"""Units that are settled; a slide is one image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,12 @@ class Reference:
     neighbour: Float[np.ndarray, " v"]
 
     def p(self, features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
-        """p-value of being like the training sites, from both distances (twice the smaller, at most 1)."""
+        """p-value of being like the training sites, from both distances (twice the smaller, at most 1).
+
+        NaN where so few images are behind it that it could never call anything unfamiliar.
+        """
+        if len(self.distance) < least_usual():
+            return np.full(len(features), np.nan)
         first = surprise(self.distance, mahalanobis(self.familiar, features))
         second = surprise(self.neighbour, neighbour(self.familiar, features))
         return np.minimum(1.0, 2 * np.minimum(first, second))
@@ -81,6 +87,10 @@ class Confidence:
 
     settled: Mapping[Unit, Settled]
     reference: Reference | None = None
+
+    def of(self, unit: Unit) -> Settled | None:
+        """What was settled for a unit; for one that is a single record, what was for images."""
+        return self.settled.get("image" if unit in SINGLE else unit)
 
 
 @dataclass(frozen=True)
@@ -113,7 +123,7 @@ def judge(
     Args:
         settled: of the cases' modality and unit.
         logits: of the cases.
-        familiar_p: of the same; of a unit of several images, the smallest of them. None: not known.
+        familiar_p: of the same; of a unit of several images, ``ood.smallest`` of theirs. None: not known.
         error: share of familiar cases that may be refused as unfamiliar.
     """
     p = np.full(len(logits), np.nan) if familiar_p is None else familiar_p
@@ -128,7 +138,7 @@ def settle(table: pl.DataFrame, *, error: float = 0.1) -> dict[Modality, Confide
     found: dict[Modality, Confidence] = {}
     for modality in MODALITIES:
         val = table.filter(pl.col("part") == "val", pl.col("modality") == modality)
-        units = {u: _settled(by_unit(val, u), error) for u in UNITS if by_unit(val, u).height}
+        units = {u: _settled(rows, error) for u in UNITS if (rows := by_unit(val, Units(u))).height}
         if units:
             found[modality] = Confidence(units)
     return found

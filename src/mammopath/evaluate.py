@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -12,41 +13,51 @@ from mammopath.metrics.auc import auc_interval
 from mammopath.metrics.calibration import brier, expected_calibration_error, log_loss
 from mammopath.metrics.operating import operating_point, youden_threshold
 from mammopath.metrics.ranking import auc, average_precision, sensitivity_at
-from mammopath.settings import Unit
+from mammopath.settings import DataSettings, Unit
 
-__all__ = ["Unit", "by_unit", "result_lines", "source_val_auc", "unit_of"]
+__all__ = ["Unit", "Units", "by_unit", "result_lines", "source_val_auc", "units_of"]
 
-SINGLE: tuple[Unit, ...] = ("finding", "image", "slide")
+SINGLE: tuple[Unit, ...] = ("image", "slide")
 """Units that are one record each; which of them it is, the source's card says."""
 
 SPECIFICITY = 0.9
 """At which sensitivity is told beside the carried threshold."""
 
 
-def by_unit(table: pl.DataFrame, unit: Unit, units: Mapping[str, Unit] | None = None) -> pl.DataFrame:
+@dataclass(frozen=True)
+class Units:
+    """What one label and one score stand for, at each site.
+
+    Attributes:
+        every: unit of every site that ``of_sites`` does not name.
+        of_sites: of single sites, by name or pattern (``camelyon17_*``).
+    """
+
+    every: Unit = "image"
+    of_sites: Mapping[str, Unit] = field(default_factory=dict)
+
+    def of(self, site: str) -> Unit:
+        """The unit of a site: of the first name or pattern that fits it."""
+        fitting = (unit for pattern, unit in self.of_sites.items() if fnmatchcase(site, pattern))
+        return next(fitting, self.every)
+
+
+def units_of(data: DataSettings) -> Units:
+    """As the keys ``data.unit`` and ``data.units`` say."""
+    return Units(data.unit, data.units)
+
+
+def by_unit(table: pl.DataFrame, units: Units) -> pl.DataFrame:
     """Predictions per unit of evaluation, known labels only.
 
     A breast's logit is the mean over its images; a patient's is the network's own pooling of all of
     the patient's images. A unit is malignant where any of its images is.
-
-    Args:
-        table: of images.
-        unit: of every site that ``units`` does not name.
-        units: of single sites, by name or pattern.
     """
-    sites = table["site"].unique(maintain_order=True).to_list()
-    parts = [
-        _of_one_unit(
-            table.filter(pl.col("site").is_in([x for x in sites if unit_of(x, unit, units) == u])), u
-        )
-        for u in dict.fromkeys(unit_of(site, unit, units) for site in sites)
-    ]
-    return pl.concat([p for p in parts if p.height] or [_of_one_unit(table, unit)], how="diagonal")
-
-
-def unit_of(site: str, unit: Unit, units: Mapping[str, Unit] | None) -> Unit:
-    """The unit of a site: of the first name or pattern (``camelyon17_*``) that fits it, else ``unit``."""
-    return next((u for pattern, u in (units or {}).items() if fnmatchcase(site, pattern)), unit)
+    sites: dict[Unit, list[str]] = {}
+    for site in table["site"].unique(maintain_order=True).to_list():
+        sites.setdefault(units.of(site), []).append(site)
+    parts = [_of_one_unit(table.filter(pl.col("site").is_in(own)), unit) for unit, own in sites.items()]
+    return pl.concat([p for p in parts if p.height] or [_of_one_unit(table, units.every)], how="diagonal")
 
 
 def _of_one_unit(table: pl.DataFrame, unit: Unit) -> pl.DataFrame:
@@ -66,36 +77,32 @@ def result_lines(
     table: pl.DataFrame,
     facts: Mapping[str, Any],
     *,
-    unit: Unit,
+    units: Units,
     draws: int,
     seed: int,
-    units: Mapping[str, Unit] | None = None,
 ) -> list[dict[str, Any]]:
     """Result lines of one run: the test part of its table, one line per site and modality.
 
     Args:
         table: predictions of validation and test images (``predict.prediction_table``).
         facts: what every line starts with (held_out, method, seed, ...).
-        unit: of evaluation.
+        units: of evaluation.
         draws: of the patient-cluster bootstrap.
         seed: of the bootstrap.
-        units: of single sites, where they have one of their own.
     """
-    rows = by_unit(table, unit, units)
+    rows = by_unit(table, units)
     lines = []
     for (modality, site), test in sorted(rows.filter(part="test").group_by("modality", "site")):
         val = rows.filter(pl.col("part") == "val", pl.col("modality") == modality)
-        line = {"site": site, "modality": modality, "unit": unit_of(str(site), unit, units)} | _sizes(test)
+        line = {"site": site, "modality": modality, "unit": units.of(str(site))} | _sizes(test)
         line |= _ranking(test, draws=draws, seed=seed) | _decisions(val, test)
         lines.append(dict(facts) | {k: _plain(v) for k, v in line.items()})
     return lines
 
 
-def source_val_auc(
-    table: pl.DataFrame, unit: Unit, modality: str | None = None, units: Mapping[str, Unit] | None = None
-) -> float:
+def source_val_auc(table: pl.DataFrame, units: Units, modality: str | None = None) -> float:
     """Mean AUC over the validation parts of the training sites that hold both classes."""
-    val = by_unit(table, unit, units).filter(part="val")
+    val = by_unit(table, units).filter(part="val")
     if modality:
         val = val.filter(pl.col("modality") == modality)
     scores = [_auc(group) for _, group in sorted(val.group_by("modality", "site"), key=lambda g: g[0])]

@@ -13,12 +13,15 @@ from mammopath.cohort.loader import Pick
 from mammopath.cohort.splits import Fold
 from mammopath.confidence import Confidence, Reference, settle, write_confidence
 from mammopath.features import Bank, TokenBank
-from mammopath.metrics.ood import fit_familiar, mahalanobis, neighbour
+from mammopath.metrics.ood import fit_familiar, least_usual, mahalanobis, neighbour
 from mammopath.model.network import Network, Precision
 from mammopath.predict import whole_patients, write_table
 from mammopath.types import Modality, Record
 
 FILE = "familiarity.parquet"
+
+LEAST_TRAIN = 8
+"""Training images without which nothing is said of what is familiar."""
 
 MOST = 2000
 """Training images that the description of what is familiar rests on, spread evenly over the rows."""
@@ -71,9 +74,13 @@ def reference(
     val: Sequence[int],
     precision: Precision = "fp32",
 ) -> Reference | None:
-    """What is familiar to a network, of the rows of one modality; None where too few images say it."""
+    """What is familiar to a network, of the rows of one modality; None where too few images say it.
+
+    With fewer than 39 validation images no p-value could reach 5 %, so that nothing would ever be unfamiliar:
+    not known is the truer answer.
+    """
     fitted, held = spread_evenly(train, MOST), spread_evenly(val, MOST)
-    if len(fitted) < 8 or len(held) < 8:
+    if len(fitted) < LEAST_TRAIN or len(held) < least_usual():
         return None
     kind = "trunk" if isinstance(bank, TokenBank) else "embedding"
     ours, theirs = (

@@ -22,7 +22,7 @@ from mammopath.cohort.facts import cohort_facts
 from mammopath.config import dump, parse
 from mammopath.diagnostics import headlines
 from mammopath.errors import ConfigError
-from mammopath.evaluate import result_lines, source_val_auc
+from mammopath.evaluate import result_lines, source_val_auc, units_of
 from mammopath.experiment import BASELINES, Outcome, run
 from mammopath.files import append_line, read_lines, write_text
 from mammopath.objectives.methods import method_recipe
@@ -144,8 +144,7 @@ def _run_cell(bench: Bench, settings: LodoSettings, runs: Path, cell: Cell) -> l
     lines = result_lines(
         outcome.table,
         facts,
-        unit=settings.data.unit,
-        units=settings.data.units,
+        units=units_of(settings.data),
         draws=settings.bootstrap,
         seed=cell.seed,
     )
@@ -182,7 +181,7 @@ def _line_facts(cell: Cell, settings: LodoSettings, outcome: Outcome) -> dict[st
 
 
 def _source_val(outcome: Outcome, line: dict[str, Any], settings: LodoSettings) -> dict[str, Any]:
-    value = source_val_auc(outcome.table, settings.data.unit, line["modality"], settings.data.units)
+    value = source_val_auc(outcome.table, units_of(settings.data), line["modality"])
     return {"source_val_auc": None if math.isnan(value) else round(value, 6)}
 
 

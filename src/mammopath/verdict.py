@@ -29,6 +29,11 @@ from mammopath.metrics.siting import (
 
 Decision = Literal["accept", "reject", "more"]
 
+NO_THRESHOLD: tuple[Decision, str] = (
+    "more",
+    "the run has no threshold, as its validation held one class: its sensitivity is not known",
+)
+
 STEPS = (10, 20, 30, 50, 75, 100, 150, 200, 300, 500, 750, 1000, 1500, 2000, 3000, 5000)
 """How many further cases are tried; beyond the last one the site lies too close to a target."""
 
@@ -47,13 +52,17 @@ class Sample:
 
     Attributes:
         labels: 1 or 0. logits: of malignancy. patients: whose unit it is.
-        called: at or above the run's threshold.
+        called: at or above the run's threshold; None where the run has no threshold.
     """
 
     labels: Shaped[np.ndarray, " n"]
     logits: Float[np.ndarray, " n"]
     patients: Shaped[np.ndarray, " n"]
-    called: Shaped[np.ndarray, " n"]
+    called: Shaped[np.ndarray, " n"] | None
+
+    def patients_with(self, label: int) -> int:
+        """How many patients have a unit of that label; several units of one patient count once."""
+        return len(np.unique(self.patients[self.labels == label]))
 
 
 @dataclass(frozen=True)
@@ -98,15 +107,15 @@ def decide(
         plan: also work out how many more cases it takes.
         draws: of the bootstrap behind the AUC, where patients have several cases.
     """
-    positives = int(sample.labels.sum())
-    negatives = len(sample.labels) - positives
+    positives, negatives = sample.patients_with(1), sample.patients_with(0)
     evidence = _auc_evidence(sample, draws=draws), _sensitivity_evidence(sample)
     densities = posterior(priors.auc, evidence[0]), posterior(priors.sensitivity, evidence[1])
     reached = reaches(densities[0], targets.auc), reaches(densities[1], targets.sensitivity)
-    decision, why = _verdict(reached, min(positives, negatives), rules)
-    more: tuple[int | None, int | None] = (0, 0)
-    if decision == "more" and plan:
-        share = (positives + 1) / (len(sample.labels) + 2)
+    blind = sample.called is None
+    decision, why = _verdict(reached, min(positives, negatives), rules) if not blind else NO_THRESHOLD
+    more: tuple[int | None, int | None] = (None, None) if blind else (0, 0)
+    if decision == "more" and plan and not blind:
+        share = (positives + 1) / (positives + negatives + 2)
         more = (
             _more_for_auc(densities[0], targets.auc, share, rules),
             _more_for_sensitivity(densities[1], targets.sensitivity, share, rules),
@@ -142,7 +151,7 @@ def _verdict(reached: tuple[float, float], smaller: int, rules: Rules) -> tuple[
     failed = [name for name, p in zip(names, reached, strict=True) if p <= 1 - rules.sure]
     open_ = [name for name, p in zip(names, reached, strict=True) if p < rules.sure]
     if smaller < rules.least:
-        return "more", f"fewer than {rules.least} local cases of a class"
+        return "more", f"fewer than {rules.least} local patients of a class"
     if failed:
         return "reject", f"{' and '.join(failed)} below the target with probability {rules.sure:.0%} or more"
     if open_:
@@ -181,13 +190,12 @@ def _asked(more: tuple[int | None, int | None], positives: int, negatives: int, 
 
 
 def _auc_evidence(sample: Sample, *, draws: int) -> Evidence:
-    positives = int(sample.labels.sum())
     found = auc_interval(sample.labels, sample.logits, sample.patients, draws=draws)
     if isnan(found.value):
         return Evidence(np.nan, np.inf)
     known = _logit_error(found)
     if isnan(known):
-        return auc_evidence(found.value, positives, len(sample.labels) - positives)
+        return auc_evidence(found.value, sample.patients_with(1), sample.patients_with(0))
     return Evidence(found.value, known)
 
 
@@ -200,8 +208,9 @@ def _logit_error(found: Interval) -> float:
 
 def _sensitivity_evidence(sample: Sample) -> Evidence:
     """Counts of positives; of several units of one patient no more than the patients count."""
-    sick = sample.labels == 1
-    positives = len(np.unique(sample.patients[sick]))
+    if sample.called is None:
+        return Evidence(np.nan, np.inf)
+    sick, positives = sample.labels == 1, sample.patients_with(1)
     share = float(sample.called[sick].mean()) if positives else 0.0
     return sensitivity_evidence(share * positives, positives)
 
@@ -216,7 +225,8 @@ def _line_auc(group: Sequence[Mapping[str, Any]]) -> Evidence:
 
 
 def _line_sensitivity(group: Sequence[Mapping[str, Any]]) -> Evidence:
-    value, positives = _mean(group, "sensitivity"), int(group[0]["positives"])
+    positives = int(group[0].get("patients_positive", group[0]["positives"]))
+    value = _mean(group, "sensitivity")
     return Evidence(np.nan, np.inf) if isnan(value) else sensitivity_evidence(value * positives, positives)
 
 

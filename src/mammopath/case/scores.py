@@ -1,7 +1,7 @@
 """From logits to what is said: calibrated probability, conformal set, answer; severity from CORN logits."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mammopath.case.values import Score
 from mammopath.confidence import UNITS, Settled, judge
-from mammopath.evaluate import by_unit
+from mammopath.evaluate import Units, by_unit
 from mammopath.metrics.abstention import ANSWERS, ConformalCut, conformal_sets
 from mammopath.types import MODALITIES, SEVERITIES
 
@@ -53,6 +53,15 @@ def severities(logits: Float[Tensor, " k"]) -> dict[str, float]:
     return dict(zip(SEVERITIES, (at_least[:-1] - at_least[1:]).tolist(), strict=True))
 
 
+def worst(logits: Float[Tensor, "n k"], groups: Sequence[str]) -> dict[str, float]:
+    """Severity of the worst group of images (a breast), each group by the mean of its CORN logits."""
+    found = []
+    for group in sorted(set(groups)):
+        rows = torch.tensor([name == group for name in groups], device=logits.device)
+        found.append(severities(logits[rows].mean(0)))
+    return max(found, key=lambda one: sum(k * p for k, p in enumerate(one.values())))
+
+
 def read_validation(folder: Path) -> Validation:
     """Validation cases of a run, from its table of predictions; none where there is no table."""
     if not (folder / "predictions.parquet").exists():
@@ -62,7 +71,7 @@ def read_validation(folder: Path) -> Validation:
     for modality in MODALITIES:
         own = val.filter(pl.col("modality") == modality)
         for unit in UNITS if own.height else ():
-            table = by_unit(own, unit)
+            table = by_unit(own, Units(unit))
             found[modality, unit] = (table["malignant"].to_numpy(), table["logit"].to_numpy())
     return found
 

@@ -21,7 +21,7 @@ def train(
     """
     from mammopath.bench import prepare_bench
     from mammopath.config import load
-    from mammopath.evaluate import result_lines
+    from mammopath.evaluate import result_lines, units_of
     from mammopath.experiment import run
     from mammopath.progress import track
     from mammopath.settings import LodoSettings
@@ -30,8 +30,9 @@ def train(
     cache = settings.cache or out.parent / "cache"
     bench = prepare_bench(settings, cache=cache, strict=strict, track=track)
     outcome = run(bench, settings, held_out=held_out, folder=out, track=track)
-    lines = result_lines(outcome.table, {}, unit=settings.data.unit, draws=2000, seed=settings.seed)
-    columns = ["site", "modality", "n", "positives", "auc", "auc_low", "auc_high", "interval"]
+    units, draws = units_of(settings.data), settings.bootstrap
+    lines = result_lines(outcome.table, {}, units=units, draws=draws, seed=settings.seed)
+    columns = ["site", "modality", "unit", "n", "positives", "auc", "auc_low", "auc_high", "interval"]
     table(f"{held_out}, held out", columns, [[line[c] for c in columns] for line in lines])
 
 

@@ -126,6 +126,16 @@ def person_names(records: Sequence[Record]) -> list[str]:
     return [root(r.patient) for r in records]
 
 
+def person_marks(records: Iterable[Record]) -> set[str]:
+    """Short hashes of every name that the records' persons go by: patients and pairing keys.
+
+    A run keeps those of the persons it learned from, so that they can be told later without naming anybody
+    (who knows a name can still find out whether it is among them).
+    """
+    names = {key for r in records for key in (("patient", r.patient), ("pair", r.pair_key)) if key[1]}
+    return {_hash(kind, name)[:12] for kind, name in names}
+
+
 def _test_part(records: Sequence[Record], persons: Sequence[str], share: float) -> tuple[int, ...]:
     """Rows of the fixed test part of every site, published or drawn; the same for every fold and seed."""
     published = {r.domain for r in records if r.official_split == "test"}

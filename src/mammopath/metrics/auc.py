@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from mammopath.metrics.delong import delong_interval
-from mammopath.metrics.intervals import Interval, bootstrap
+from mammopath.metrics.intervals import Interval, bootstrap, mean_statistic
 from mammopath.metrics.ranking import auc_statistic
 
 
@@ -38,16 +38,34 @@ def auc_interval(
     return bootstrap([auc_statistic(labels, scores)], patients, draws=draws, seed=seed).interval()
 
 
+def mean_auc_interval(
+    labels: Shaped[np.ndarray, " n"],
+    scores: Float[np.ndarray, "k n"],
+    patients: Shaped[np.ndarray, " n"],
+    *,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Mean AUC of several scorings of the same cases (seeds), with limits for drawing other patients.
+
+    One scoring has the limits of ``auc_interval``.
+    """
+    if len(scores) == 1:
+        return auc_interval(labels, scores[0], patients, draws=draws, seed=seed)
+    mean = mean_statistic([auc_statistic(labels, one) for one in scores])
+    return bootstrap([mean], patients, draws=draws, seed=seed).interval()
+
+
 def auc_by_group(
     groups: Shaped[np.ndarray, " n"],
     labels: Shaped[np.ndarray, " n"],
-    scores: Float[np.ndarray, " n"],
+    scores: Float[np.ndarray, "k n"],
     patients: Shaped[np.ndarray, " n"],
     *,
     minimum: int = 10,
     draws: int = 2000,
 ) -> list[Subgroup]:
-    """AUC of each group with its interval, names ascending.
+    """Mean AUC over scorings (seeds) within each group with its interval, names ascending.
 
     Groups with fewer than ``minimum`` positives or negatives keep their counts but get no AUC: an
     estimate from a handful of cases invites a story that is not there.
@@ -56,8 +74,8 @@ def auc_by_group(
     for name in np.unique(groups):
         rows = groups == name
         positives, negatives = int((labels[rows] == 1).sum()), int((labels[rows] == 0).sum())
-        small = Interval(np.nan, np.nan, np.nan, f"fewer than {minimum} of a class")
-        enough = min(positives, negatives) >= minimum
-        area = auc_interval(labels[rows], scores[rows], patients[rows], draws=draws) if enough else small
+        area = Interval(np.nan, np.nan, np.nan, f"fewer than {minimum} of a class")
+        if min(positives, negatives) >= minimum:
+            area = mean_auc_interval(labels[rows], scores[:, rows], patients[rows], draws=draws)
         found.append(Subgroup(str(name), positives, negatives, area))
     return found

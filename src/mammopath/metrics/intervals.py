@@ -150,6 +150,15 @@ def bootstrap(
     )
 
 
+def mean_statistic(statistics: Sequence[Statistic]) -> Statistic:
+    """The mean of several statistics of the same cases, such as one measure over seeds."""
+
+    def statistic(weights: Float[np.ndarray, "draws n"]) -> Float[np.ndarray, " draws"]:
+        return np.mean([of(weights) for of in statistics], axis=0)
+
+    return statistic
+
+
 def holm(p_values: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
     """Adjust p-values for several comparisons (Holm 1979); NaN stays NaN and does not count."""
     adjusted = np.full(len(p_values), np.nan)

@@ -121,6 +121,21 @@ def surprise(usual: Float[np.ndarray, " m"], distances: Float[np.ndarray, " n"])
     return np.where(np.isnan(distances), np.nan, (1 + further) / (1 + len(ordered)))
 
 
+def smallest(p: Float[np.ndarray, " k"]) -> float:
+    """p-value of a unit of several images: the smallest of theirs times their number (Bonferroni), at most 1.
+
+    Without the factor a unit of many images would be called unfamiliar far more often than an image. NaN
+    where no image has one; images without one do not count.
+    """
+    known = p[~np.isnan(p)]
+    return float(min(1.0, len(known) * known.min())) if len(known) else float("nan")
+
+
+def least_usual(error: float = 0.05) -> int:
+    """Fewest distances behind ``surprise`` with which twice its p-value can fall to ``error``: 39 at 5 %."""
+    return int(np.ceil(2 / error - 1e-9)) - 1
+
+
 def unfamiliar(p: Float[np.ndarray, " n"], *, error: float = 0.05) -> Bool[np.ndarray, " n"]:
     """Which images are too unlike the training sites to be answered; one without a p-value is not."""
     return np.nan_to_num(p, nan=1.0) <= error

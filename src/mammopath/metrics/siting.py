@@ -47,7 +47,7 @@ class Rules:
 
     Attributes:
         sure: posterior probability of reaching the target that accepts; 1 minus it rejects.
-        least: fewest local cases of a class; below it no site is accepted, however good its prior.
+        least: fewest local patients of a class; below it no site is accepted, however good its prior.
         assurance: probability with which "need m more" shall be enough.
     """
 

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
 
-from mammopath.metrics.intervals import Bootstrap, Statistic, bootstrap, holm
+from mammopath.metrics.intervals import Bootstrap, bootstrap, holm, mean_statistic
 from mammopath.metrics.ranking import auc_statistic
 from mammopath.report.study import Cases, Judged
 
@@ -100,16 +99,9 @@ def _draw(
     patients = next(iter(methods.values()))[0].patients
     runs = sum(len(cases) for cases in methods.values())
     affordable = max(200, int(BUDGET / (len(patients) * runs)))
-    statistics = [_mean_over_seeds([auc_statistic(c.labels, c.logits) for c in m]) for m in methods.values()]
+    statistics = [mean_statistic([auc_statistic(c.labels, c.logits) for c in m]) for m in methods.values()]
     drawn = bootstrap(statistics, patients, draws=min(draws, affordable), seed=seed)
     return SiteDraws(modality, site, list(methods), drawn)
-
-
-def _mean_over_seeds(statistics: Sequence[Statistic]) -> Statistic:
-    def statistic(weights: Float[np.ndarray, "draws n"]) -> Float[np.ndarray, " draws"]:
-        return np.mean([of(weights) for of in statistics], axis=0)
-
-    return statistic
 
 
 def _scopes(sites: Sequence[SiteDraws]) -> dict[str, list[SiteDraws]]:

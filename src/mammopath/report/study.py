@@ -13,7 +13,7 @@ import polars as pl
 from jaxtyping import Float, Int
 
 from mammopath.errors import DataError
-from mammopath.evaluate import Unit, by_unit
+from mammopath.evaluate import Units, by_unit
 from mammopath.files import read_lines
 from mammopath.metrics.ranking import auc
 from mammopath.report.tables import Line, method_label
@@ -85,7 +85,7 @@ def read_study(folder: Path) -> Study:
     names = list(dict.fromkeys(line["run"] for line in lines))
     runs = {name: _read_json(folder / "runs" / name / "run.json") for name in names}
     config, data = _read_json(folder / "config.json"), _read_json(folder / "data.json")
-    units = (config.get("data") or {}).get("units") or {}
+    units = units_told(config)
     judged = [
         _judge(folder, line, units) for line in lines if line["held_out"] and line["held_out"] == line["site"]
     ]
@@ -96,6 +96,12 @@ def read_study(folder: Path) -> Study:
     ]
     notes += _other_data(data, runs) + [note for j in found for note in _disagreement(j)]
     return Study(folder, config, data, lines, runs, found, list(dict.fromkeys(notes)))
+
+
+def units_told(config: Mapping[str, Any]) -> Units:
+    """The units of evaluation that the configuration of a study names; images where it is missing."""
+    data = config.get("data") or {}
+    return Units(data.get("unit", "image"), data.get("units") or {})
 
 
 def reference_method(folder: Path) -> str:
@@ -176,14 +182,14 @@ def _read_json(path: Path) -> Mapping[str, Any]:
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def _judge(folder: Path, line: Line, units: Mapping[str, Unit]) -> Judged | str:
+def _judge(folder: Path, line: Line, units: Units) -> Judged | str:
     path = folder / "runs" / line["run"] / "predictions.parquet"
     if not path.exists():
         return f"run {line['run']} has no predictions; curves and comparisons leave it out"
-    unit: Unit = line.get("unit", "image")
-    table = by_unit(pl.read_parquet(path), unit, units).filter(modality=line["modality"])
+    table = by_unit(pl.read_parquet(path), units).filter(modality=line["modality"])
     test = table.filter(pl.col("part") == "test", pl.col("site") == line["site"])
-    return Judged(line, _cases(test, unit), _cases(table.filter(pl.col("part") == "val"), "mixed"))
+    validation = _cases(table.filter(pl.col("part") == "val"), "mixed")
+    return Judged(line, _cases(test, units.of(line["site"])), validation)
 
 
 def _cases(table: pl.DataFrame, unit: str) -> Cases:
