@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jaxtyping import Float
 from PIL import Image
 
-from mammopath.errors import ConfigError
+from mammopath.errors import ConfigError, DataError
 from mammopath.prepare.breast import Breast, find_breast, wall_on_left
 from mammopath.prepare.mammogram import prepare_mammogram
 from mammopath.prepare.resample import Canvas, resample
@@ -265,3 +265,34 @@ def test_lesions_of_cbis_ddsm_lie_in_what_is_kept_of_the_film(shared_data: Path)
     assert np.mean(np.array(covered) > 0.99) >= 0.98
     assert min(covered) > 0.8
     assert 0.6 < np.mean(kept) < 0.85
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("um", [60.0, 100.0, 250.0])
+def test_a_fixed_scale_cuts_off_or_pads_and_keeps_the_chest_wall(um: float, mirrored: bool) -> None:
+    pixels = film().astype(np.uint8)
+    made = prepare_mammogram(
+        pixels[:, ::-1] if mirrored else pixels,
+        spacing=Spacing(100.0, 100.0),
+        laterality="",
+        settings=MammogramSettings(um=um),
+        multiple=14,
+    )
+    assert made.image.shape == (1, 448, 224)
+    assert abs(made.frame.scale_x) == pytest.approx(100 / um, rel=0.01)
+    assert made.frame.scale_y == pytest.approx(100 / um, rel=0.01)
+    assert made.valid[224, 0]
+    wide = made.valid[224].sum()
+    assert wide == 224 if um < 150 else wide == pytest.approx(REACH * 100 / um, abs=14)
+    rows = np.flatnonzero(made.valid.any(1))
+    assert abs(rows[0] - (447 - rows[-1])) <= 2, "halfway down"
+
+
+def test_pixels_that_are_not_square_come_to_one_scale() -> None:
+    settings = MammogramSettings(um=200.0)
+    made = prepare_mammogram(
+        film().astype(np.uint8), spacing=Spacing(50.0, 100.0), laterality="L", settings=settings
+    )
+    assert (made.frame.scale_x, made.frame.scale_y) == pytest.approx((0.25, 0.5), rel=0.01)
+    with pytest.raises(DataError, match="spacing is not known"):
+        prepare_mammogram(film(), spacing=None, laterality="L", settings=settings)

@@ -136,6 +136,23 @@ def test_fingerprint_follows_the_settings_of_its_modality() -> None:
     assert prepare_fingerprint(plain, "mammogram") != prepare_fingerprint(plain, "pathology")
 
 
+def test_keys_that_came_later_leave_stored_activations_valid_at_their_defaults() -> None:
+    """These are the fingerprints from before the keys ``um`` and ``pectoral`` of mammograms."""
+    plain = PrepareSettings()
+    assert prepare_fingerprint(plain, "mammogram").startswith("12fc223051ec9cb8")
+    assert prepare_fingerprint(plain, "pathology").startswith("f7e8c709e03c2378")
+    for changed in (MammogramSettings(um=100.0), MammogramSettings(pectoral="exclude")):
+        told = prepare_fingerprint(PrepareSettings(mammogram=changed), "mammogram")
+        assert told != prepare_fingerprint(plain, "mammogram")
+
+
+def test_a_scale_without_spacing_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    settings = PrepareSettings(mammogram=MammogramSettings(um=100.0))
+    with pytest.raises(ImageReadError, match=r"spacing is not known.*\n.*spacing_um") as told:
+        load_sample(record(breast(tmp_path)), settings, multiple=16)
+    assert told.value.code == "geometry"
+
+
 @pytest.mark.data
 def test_a_real_full_film_in_dicom(shared_data: Path) -> None:
     path = next((shared_data / "mammogram_dicom" / "cbis_ddsm").rglob("*.dcm"))

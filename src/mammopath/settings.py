@@ -73,6 +73,11 @@ class MammogramSettings(Settings):
     """Quantile of breast intensities that becomes 0."""
     high: float = Field(0.998, gt=0.5, le=1)
     """Quantile of breast intensities that becomes 1."""
+    um: float = Field(0.0, ge=0)
+    """Resample to so many micrometres per pixel, and cut off or pad to the size; images without spacing are
+    then left out. 0 fits the breast to the size."""
+    pectoral: Literal["keep", "exclude", "remove"] = "keep"
+    """The pectoral muscle of MLO views: keep it, exclude it from the quantiles, or also make it padding."""
 
 
 class PathologySettings(Settings):

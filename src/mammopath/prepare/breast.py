@@ -51,7 +51,7 @@ class Breast:
 
 def find_breast(pixels: Shaped[np.ndarray, "rows columns"]) -> Breast:
     """Find the breast; the whole image where there is nothing to tell it by."""
-    coarse = _coarse(pixels)
+    coarse = coarse_copy(pixels)
     grey = _stretched(coarse)
     front, white = _foreground(grey), grey > WHITE
     tissue = front & ~_borders(white)
@@ -75,7 +75,7 @@ def wall_on_left(breast: Breast, laterality: str) -> bool:
     return laterality != "R"
 
 
-def _coarse(pixels: Shaped[np.ndarray, "rows columns"]) -> Float[np.ndarray, "h w"]:
+def coarse_copy(pixels: Shaped[np.ndarray, "rows columns"]) -> Float[np.ndarray, "h w"]:
     """A box-averaged copy; of large images every k-th pixel is enough to begin with."""
     step = max(1, max(pixels.shape) // (2 * COARSE))
     thin = np.ascontiguousarray(pixels[::step, ::step], dtype=np.float32)

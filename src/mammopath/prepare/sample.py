@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from jaxtyping import Float, Shaped, UInt8
 
 from mammopath.config import dump
-from mammopath.errors import ImageReadError
+from mammopath.errors import DataError, ImageReadError
 from mammopath.images.geometry import Frame, paint
 from mammopath.images.read import Image, read_image
 from mammopath.prepare.field import prepare_field
@@ -20,8 +21,14 @@ from mammopath.settings import PrepareSettings
 from mammopath.tensors import Sample
 from mammopath.types import Modality, Record
 
+_NO_SPACING = "tell the spacing (spacing_um in a table), or set mammogram.um to 0"
+
 PREPARE_VERSION = 2
 """Raised whenever the same settings give other pixels; part of every key of cached activations."""
+
+
+_LATER: Mapping[str, object] = {"um": 0.0, "pectoral": "keep"}
+"""Keys of ``MammogramSettings`` that came later, and their defaults, with which everything is as before."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,8 @@ def load_sample(record: Record, settings: PrepareSettings, *, multiple: int) -> 
         multiple: height and width of the sample are multiples of this (patch size times token pooling).
 
     Raises:
-        ImageReadError: the file cannot be read, has the wrong number of colours, or shows nothing.
+        ImageReadError: the file cannot be read, has the wrong number of colours, shows nothing, or has no
+            spacing where ``settings.mammogram.um`` asks for one.
     """
     canvas = _prepared(read_image(record.path), record, settings, multiple=multiple)
     lesion = _lesion(record, canvas)
@@ -52,9 +60,14 @@ def load_sample(record: Record, settings: PrepareSettings, *, multiple: int) -> 
 
 
 def prepare_fingerprint(settings: PrepareSettings, modality: Modality) -> str:
-    """Names everything that turns a file's bytes and its record into a sample and its augmented views."""
-    own = settings.mammogram if modality == "mammogram" else settings.pathology
-    told = json.dumps([PREPARE_VERSION, modality, dump(own), dump(settings.augment)], sort_keys=True)
+    """Names everything that turns a file's bytes and its record into a sample and its augmented views.
+
+    Keys that came later count only where they are not at their default, which changes nothing.
+    """
+    own = dump(settings.mammogram if modality == "mammogram" else settings.pathology)
+    if modality == "mammogram":
+        own = {name: value for name, value in own.items() if _LATER.get(name) != value}
+    told = json.dumps([PREPARE_VERSION, modality, own, dump(settings.augment)], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()
 
 
@@ -65,13 +78,17 @@ def _prepared(image: Image, record: Record, settings: PrepareSettings, *, multip
     if record.modality == "pathology":
         rgb = _rgb(image.pixels, record)
         return prepare_field(rgb, spacing=spacing, settings=settings.pathology, multiple=multiple)
-    return prepare_mammogram(
-        _grey(image.pixels),
-        spacing=spacing,
-        laterality=record.laterality or image.header.laterality,
-        settings=settings.mammogram,
-        multiple=multiple,
-    )
+    try:
+        return prepare_mammogram(
+            _grey(image.pixels),
+            spacing=spacing,
+            laterality=record.laterality or image.header.laterality,
+            view=record.view or image.header.view,
+            settings=settings.mammogram,
+            multiple=multiple,
+        )
+    except DataError as error:
+        raise ImageReadError(record.path, str(error), code="geometry", hint=_NO_SPACING) from None
 
 
 def _grey(pixels: Shaped[np.ndarray, "h w *c"]) -> Shaped[np.ndarray, "h w"]:
