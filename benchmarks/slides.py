@@ -76,7 +76,8 @@ def embed(path: Path, places: list[tuple[int, int]], weights: Path | None = None
     from mammopath.images.slide import open_slide
     from mammopath.prepare.patches import patch_grid, stream
     from mammopath.prepare.tissue import find_tissue
-    from mammopath.settings import PatchSettings, SlideSettings, TrunkSettings
+    from mammopath.settings import PatchSettings
+    from mammopath.slide_settings import SlideSettings, TrunkSettings
     from mammopath.slides import embed as room
 
     torch.set_num_threads(1)

@@ -1,6 +1,11 @@
 """The room of slides: files of features, restarts, workers, bags, streamed scores, maps and detections."""
 
 import json
+import os
+import signal
+import tracemalloc
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -13,15 +18,18 @@ from mammopath.errors import ConfigError, DataError
 from mammopath.images.slide import open_slide
 from mammopath.images.slide_files import find_slides
 from mammopath.model.weights import build_network
+from mammopath.parallel import past_crashes
 from mammopath.prepare.patches import patch_grid
 from mammopath.prepare.tissue import find_tissue
-from mammopath.settings import PatchSettings, SlideSettings, TrainSettings
+from mammopath.settings import PatchSettings, TrainSettings
+from mammopath.slide_settings import BagSettings, SlideSettings
 from mammopath.slides.bags import BagBank, bag_steps, tumour_share
 from mammopath.slides.embed import embed, frozen_trunk, model_settings
-from mammopath.slides.extract import Job, extract, name_slides
-from mammopath.slides.maps import detections, tumour_map
+from mammopath.slides.extract import extract
+from mammopath.slides.job import Job, name_slides
+from mammopath.slides.maps import cell_um, detections, map_of, tumour_cells, tumour_map
 from mammopath.slides.score import score_patient, score_slide
-from mammopath.slides.store import read_features, writing_features
+from mammopath.slides.store import Features, read_features, read_places, writing_features
 from mammopath.slides.summary import write_summary
 from mammopath.tensors import Sample
 from mammopath.types import Finding, Record, Spacing
@@ -125,9 +133,103 @@ def test_other_settings_need_another_folder(slides: dict[str, Path], job: Job) -
         extract(slides, Job(job.out, other, {}))
 
 
-def test_slides_of_the_same_name_are_refused() -> None:
-    with pytest.raises(DataError, match="both called a"):
-        name_slides([Path("x/a.svs"), Path("y/a.svs")])
+def test_another_file_of_the_same_name_is_read_anew(slides: dict[str, Path], tmp_path: Path) -> None:
+    """Features of one slide were kept for another that came in its place, or for another spacing."""
+    job = Job(tmp_path / "out", SETTINGS, {})
+    (first,) = extract({"a": slides["with"]}, job)
+    small = small_slide(tmp_path / "small.tif", side=1024, radius=0)
+    (second,) = extract({"a": small}, job)
+    assert second.patches < first.patches / 2
+    assert len(read_features(job.features("a"))) == second.patches
+    (third,) = extract({"a": small}, replace(job, spacings={"small": Spacing.square(2.0)}))
+    assert third.um == (2.0, 2.0)
+    assert third.patches > 2 * second.patches
+    small.unlink()
+    (kept,) = extract({"a": small}, job)  # a slide that was put away keeps its features
+    assert kept == third
+
+
+def test_a_slide_that_turned_bad_loses_its_features(slides: dict[str, Path], tmp_path: Path) -> None:
+    job, path = Job(tmp_path / "out", SETTINGS, {}), tmp_path / "a.tif"
+    path.write_bytes(slides["without"].read_bytes())
+    extract({"a": path}, job)
+    path.write_bytes(path.read_bytes()[:3000])
+    assert extract({"a": path}, job)[0].verdict == "unreadable"
+    assert not job.features("a").exists()
+
+
+def test_features_that_were_removed_are_made_again(slides: dict[str, Path], tmp_path: Path) -> None:
+    job = Job(tmp_path, SETTINGS, {})
+    extract({"a": slides["without"]}, job)
+    job.features("a").unlink()
+    extract({"a": slides["without"]}, job)
+    assert job.features("a").exists()
+
+
+def test_only_what_features_depend_on_ties_a_folder(slides: dict[str, Path], job: Job) -> None:
+    """Folders of `slides features` serve training with any settings of its own."""
+    for change in ({"threads": 2}, {"seed": 3}, {"join_um": 80.0}, {"train": TrainSettings(steps=7)}):
+        other = BagSettings(patches=SETTINGS.patches).model_copy(update=change)
+        assert len(extract(slides, Job(job.out, other, {}))) == 3
+    with pytest.raises(ConfigError, match="other settings"):
+        extract(slides, Job(job.out, SETTINGS.model_copy(update={"precision": "bf16"}), {}))
+
+
+def test_what_a_killed_worker_has_left_is_swept_up(slides: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "features").mkdir()
+    left = tmp_path / "features" / ".glass.123.0a1b2c3d.part.h5"
+    others = tmp_path / "features" / ".glass.2.123.0a1b2c3d.part.h5"  # of a slide called glass.2
+    left.touch()
+    others.touch()
+    extract({"glass": slides["glass"]}, Job(tmp_path, SETTINGS, {}))
+    assert not left.exists()
+    assert others.exists()
+
+
+def test_a_process_that_dies_costs_its_task_alone() -> None:
+    found = dict(past_crashes(_dies_at_two, [1, 2, 3, 4, 5], workers=2))
+    assert found == {1: 1, 2: None, 3: 9, 4: 16, 5: 25}
+
+
+def test_errors_of_work_are_raised() -> None:
+    with pytest.raises(ZeroDivisionError):
+        list(past_crashes(_inverse, [1, 0, 2, 3], workers=1))
+
+
+def _dies_at_two(number: int) -> int:
+    if number == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number**2
+
+
+def _inverse(number: int) -> float:
+    return 1 / number
+
+
+def test_a_slide_that_kills_its_process_is_told(
+    slides: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def died(work: object, tasks: list[tuple[str, Path]], *, workers: int) -> Iterator[tuple[object, None]]:
+        assert workers == 2
+        yield from ((task, None) for task in tasks)
+
+    monkeypatch.setattr("mammopath.slides.extract.past_crashes", died)
+    job = Job(tmp_path, SETTINGS, {})
+    (outcome,) = extract({"glass": slides["glass"]}, job, workers=2)
+    assert (outcome.verdict, outcome.code) == ("unreadable", "crashed")
+    assert [o.verdict for o in extract({"glass": slides["glass"]}, job)] == ["empty"]
+
+
+def test_slides_of_one_name_take_those_of_their_folders() -> None:
+    paths = [Path("/x/c1/1.dcm"), Path("/x/c2/1.dcm"), Path("/x/a.svs"), Path("/x/a.tif"), Path("/y/b.svs")]
+    named = name_slides([*paths, paths[0]])
+    assert list(named) == ["c1_1", "c2_1", "a.svs", "a.tif", "b"]
+    assert list(named.values()) == paths
+
+
+def test_slides_that_no_name_tells_apart_are_refused() -> None:
+    with pytest.raises(DataError, match="rename it"):
+        name_slides([Path("/c1/1.dcm"), Path("/c2/1.dcm"), Path("/c1_1.dcm")])
 
 
 def test_a_side_that_is_no_multiple_of_a_token_is_refused() -> None:
@@ -168,6 +270,56 @@ def test_features_of_others_are_read(tmp_path: Path, shape: tuple[int, ...]) -> 
     found = read_features(tmp_path / "x.h5", np.array([3, 0, 3]))
     assert found.values[:, 0].tolist() == [15, 0, 15]
     assert (found.span, found.step, found.spacing, found.size) == (512, 384, Spacing.square(0.25), (9, 8))
+
+
+def clam(path: Path, told: dict[str, object]) -> Path:
+    with h5py.File(path, "w") as file:
+        file["features"] = np.random.default_rng(0).random((1, 6, 96), dtype=np.float32)
+        file["coords"] = np.arange(12).reshape(6, 2) * 1024
+        file["coords"].attrs.update(told)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("told", "span"),
+    [
+        ({"patch_size": 256, "patch_level": 1, "downsample": (4.0, 4.0)}, 1024),
+        ({"patch_size": 256, "patch_level": 0}, 256),
+        ({"patch_size": 256, "patch_level": 2}, np.nan),
+        ({}, np.nan),
+    ],
+)
+def test_the_span_of_patches_of_clam_counts_its_level(
+    tmp_path: Path, told: dict[str, object], span: float
+) -> None:
+    places = read_places(clam(tmp_path / "x.h5", told))
+    assert np.array_equal([places.span, places.step], [span, span], equal_nan=True)
+    assert places.values.shape == (6, 0)
+
+
+def test_without_geometry_there_is_a_score_and_no_map(tmp_path: Path) -> None:
+    """Files with an axis in front are scored as others; what places are needed for says so."""
+    path = clam(tmp_path / "x.h5", {})
+    network = build_network(model_settings(SETTINGS.trunk)).eval()
+    score = score_slide(network, path, chunk=4)
+    assert score.tumour.shape == (6,)
+    with pytest.raises(DataError, match="side of a patch"):
+        map_of(score, image_id="x")
+    outline = Finding("polygon", small_plan().tumours[0], malignant=1.0)
+    with pytest.raises(DataError, match="patch_size_level0"):
+        tumour_share(Record("x", path, "p", "d", "pathology", 1.0, findings=(outline,)), read_places(path))
+    assert np.isnan(tumour_share(Record("x", path, "p", "d", "pathology", 1.0), read_places(path))).all()
+
+
+def test_a_score_never_holds_all_features(tmp_path: Path) -> None:
+    network = build_network(model_settings(SETTINGS.trunk)).eval()
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["features"], file["coords"] = np.zeros((40_000, 96), "f4"), np.zeros((40_000, 2), int)
+    tracemalloc.start()
+    score_slide(network, tmp_path / "x.h5", chunk=1000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 40_000 * 96 * 4 / 3
 
 
 def test_files_that_hold_no_features_are_refused(tmp_path: Path) -> None:
@@ -224,6 +376,33 @@ def test_a_step_sees_fresh_patches_and_a_look_sees_all(job: Job, slides: dict[st
     assert {p.draw for p in next(steps)["pathology"]} == {1}
 
 
+def test_beyond_its_budget_a_bank_reads_what_it_draws(
+    job: Job, slides: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def reading(path: Path, rows: np.ndarray | slice = slice(None)) -> Features:
+        asked.append(rows)
+        return read_features(path, rows)
+
+    monkeypatch.setattr("mammopath.slides.bags.read_features", reading)
+    within, beyond = bank_of(job, slides), bank_of(job, slides)
+    beyond.budget = 0
+    for _ in range(3):
+        one, two = (bank.batch("pathology", [Pick(0, 1)]) for bank in (within, beyond))
+        assert one.tokens is not None
+        assert two.tokens is not None
+        assert torch.equal(one.tokens, two.tokens)
+        assert torch.equal(one.lesion.nan_to_num(9), two.lesion.nan_to_num(9))
+    sizes = [len(rows) if isinstance(rows, np.ndarray) else 0 for rows in asked]
+    assert sizes == [
+        0,
+        50,
+        50,
+        50,
+    ]  # one whole file for the bank that may keep it, 50 rows a draw for the other
+
+
 def test_the_share_of_tumour_of_patches_is_that_of_the_outline(job: Job, slides: dict[str, Path]) -> None:
     features = read_features(job.features("with"))
     share = tumour_share(records(slides)[0], features)
@@ -270,11 +449,11 @@ def test_a_square_of_tumour_comes_back_as_one_detection(overlap: int) -> None:
     found = tumour_map(
         corners, np.where(inside, 0.9, 0.1), span=span, step=span / overlap, spacing=Spacing.square(0.5)
     )
-    assert found.um == 32 / overlap
+    assert cell_um(found) == 32 / overlap
     (row,) = detections(found)
     assert row[0] == pytest.approx(0.9)
     assert np.abs(row[1:] - (130 + 8 * 64, 70 + 5 * 64)).max() <= span
-    assert found.tumour().sum() * (span / overlap) ** 2 == pytest.approx(
+    assert tumour_cells(found).sum() * (span / overlap) ** 2 == pytest.approx(
         inside.sum() * (span / overlap) ** 2, rel=0.5
     )
 
@@ -291,11 +470,11 @@ def test_pieces_that_touch_by_a_corner_are_one_and_others_are_not() -> None:
 def test_where_no_patch_was_read_the_map_says_nothing() -> None:
     corners = np.array([[0, 0], [30, 0], [0, 20]])
     found = tumour_map(corners, np.array([0.2, 0.9, 0.7]), span=10.0, step=10.0, spacing=Spacing.square(1.0))
-    assert found.probability.shape == (3, 4)
-    assert np.isnan(found.probability).sum() == 9
+    assert found.values.shape == (3, 4)
+    assert np.isnan(found.values).sum() == 9
     assert detections(found, threshold=0.95).shape == (0, 3)
 
 
 def test_a_map_without_patches_is_empty() -> None:
     found = tumour_map(np.zeros((0, 2), int), np.zeros(0), span=1.0, step=1.0, spacing=Spacing.square(1.0))
-    assert not found.tumour().any()
+    assert not tumour_cells(found).any()

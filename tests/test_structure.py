@@ -15,9 +15,11 @@ PACKAGE = ROOT / "src" / "mammopath"
 FILES = sorted(PACKAGE.rglob("*.py"))
 MODULES = [f for f in FILES if f.name != "__init__.py"]
 
-GROUND = {"types", "errors", "settings", "config", "files", "tensors", "progress", "parallel"}
+SETTINGS = {"settings", "slide_settings", "config"}
+GROUND = SETTINGS | {"types", "errors", "files", "tensors", "progress", "parallel"}
 DATA = {"images", "phantom", "sources", "prepare", "cohort"}
 MODEL = {"objectives", "model", "runs"}
+BESIDE = {"metrics", "adaptation", "export", "verdict"}
 JOINTS = [
     "features",
     "filling",
@@ -55,7 +57,8 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "files": {"errors"},
     "settings": {"types"},
-    "config": {"types", "errors", "settings"},
+    "slide_settings": {"settings"},
+    "config": {"types", "errors", "settings", "slide_settings"},
     "progress": set(),
     "parallel": set(),
     "keys": {"config", "settings"},
@@ -76,7 +79,7 @@ ALLOWED: dict[str, set[str]] = {
     "doctor": {"model"},
 }
 for number, joint in enumerate(JOINTS):
-    ALLOWED[joint] = GROUND | DATA | MODEL | {"metrics", "adaptation", "export", "verdict"} | set(JOINTS[:number])
+    ALLOWED[joint] = GROUND | DATA | MODEL | BESIDE | set(JOINTS[:number])
 """Room or module -> what it may import; ``cli`` may import all, and nothing imports ``cli``."""
 
 

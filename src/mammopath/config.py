@@ -14,7 +14,8 @@ import yaml
 from pydantic import ValidationError
 
 from mammopath.errors import ConfigError
-from mammopath.settings import BagSettings, LodoSettings, RunSettings, Settings, SlideSettings
+from mammopath.settings import LodoSettings, RunSettings, Settings
+from mammopath.slide_settings import BagSettings, SlideSettings
 
 Model = TypeVar("Model", bound=Settings)
 

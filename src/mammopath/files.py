@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,14 @@ def writing(path: Path) -> Iterator[Path]:
         _flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep(path: Path) -> None:
+    """Remove what writers of ``path`` that were killed have left; only while nobody writes it."""
+    left = re.compile(rf"\.{re.escape(path.stem)}\.\d+\.[0-9a-f]{{8}}\.part{re.escape(path.suffix)}")
+    for other in path.parent.glob(".*.part*"):
+        if left.fullmatch(other.name):
+            other.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

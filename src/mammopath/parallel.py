@@ -2,10 +2,12 @@
 
 import multiprocessing
 import os
+import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
 from typing import Literal, TypeVar
 
 import torch
@@ -26,14 +28,46 @@ def in_processes(work: Callable[[Task], Result], tasks: Sequence[Task], *, worke
     if workers <= 1 or len(tasks) <= 1:
         yield from map(work, tasks)
         return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+    pool = _pool(workers)
     try:
         for future in as_completed([pool.submit(work, task) for task in tasks]):
             yield future.result()
     finally:
         # Not a ``with`` block: its end would take the cancelling back, and an error wait for every task.
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def past_crashes(
+    work: Callable[[Task], Result], tasks: Sequence[Task], *, workers: int
+) -> Iterator[tuple[Task, Result | None]]:
+    """Every task with its result as they are finished; None where the process that had it died.
+
+    For work that may crash in native code, or be killed for its memory. Each worker is a pool of one process,
+    which takes the next task when it is free, so it is known what it died of.
+
+    Args:
+        work: a function that can be sent to another process.
+        tasks: what it is called with.
+        workers: processes at the same time.
+    """
+    waiting: queue.SimpleQueue[Task] = queue.SimpleQueue()
+    found: queue.SimpleQueue[tuple[Task, Future[Result]]] = queue.SimpleQueue()
+    for task in tasks:
+        waiting.put(task)
+    serving = [threading.Thread(target=_serve, args=(work, waiting, found)) for _ in range(workers)]
+    for thread in serving:
+        thread.start()
+    try:
+        for _ in tasks:
+            task, future = found.get()
+            died = isinstance(future.exception(), BrokenProcessPool)
+            yield task, None if died else future.result()
+    finally:
+        while not waiting.empty():  # after an error: no further task is begun
+            with suppress(queue.Empty):
+                waiting.get_nowait()
+        for thread in serving:
+            thread.join()
 
 
 def processes(asked: int, *, threads: int) -> int:
@@ -57,6 +91,33 @@ def threads(number: int) -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(before)
+
+
+def _serve(
+    work: Callable[[Task], Result],
+    waiting: "queue.SimpleQueue[Task]",
+    found: "queue.SimpleQueue[tuple[Task, Future[Result]]]",
+) -> None:
+    """Take tasks until there are none, in one process after another."""
+    pool = _pool(1)
+    with suppress(queue.Empty):
+        while True:
+            task = waiting.get_nowait()
+            try:
+                future = pool.submit(work, task)
+            except BrokenProcessPool:  # it died between two tasks
+                pool = _pool(1)
+                future = pool.submit(work, task)
+            if isinstance(future.exception(), BrokenProcessPool):
+                pool.shutdown()
+                pool = _pool(1)
+            found.put((task, future))
+    pool.shutdown()
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
 
 
 def _end_with_parent() -> None:

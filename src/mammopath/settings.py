@@ -292,6 +292,27 @@ class AdaptSettings(Settings):
     """The guard."""
 
 
+class PatchSettings(Settings):
+    """Patches of whole slides, and their features."""
+
+    side: int = Field(224, ge=1)
+    """Side of a patch in pixels; a multiple of the trunk's patch size."""
+    um: float = Field(0.5, gt=0)
+    """Micrometres per pixel of a patch; 0.5 is 20x by custom."""
+    overlap: float = Field(0.0, ge=0, lt=1)
+    """Share of a side that neighbours have in common."""
+    tissue: float = Field(0.25, ge=0, le=1)
+    """Least share of a patch that must be tissue."""
+    mask_um: float = Field(8.0, gt=0)
+    """Micrometres per pixel at which tissue is looked for."""
+    stain: Literal["none", "macenko", "reinhard"] = "none"
+    """Stain normalisation, fitted to the tissue of each slide at low power and applied to its patches."""
+    read: Literal["mean", "cls"] = "mean"
+    """What of a patch is kept: the mean of its tokens, or the CLS token."""
+    batch: int = Field(64, ge=1)
+    """Patches in memory at a time."""
+
+
 class RunSettings(Settings):
     """``mammopath train``: data, model and training of one run."""
 
@@ -317,72 +338,6 @@ class RunSettings(Settings):
     as there are cores."""
     threads: int = Field(1, ge=1)
     """CPU threads of one process. Part of the numbers: sums are rounded in another order with more."""
-
-
-class PatchSettings(Settings):
-    """Patches of whole slides, and their features."""
-
-    side: int = Field(224, ge=1)
-    """Side of a patch in pixels; a multiple of the trunk's patch size."""
-    um: float = Field(0.5, gt=0)
-    """Micrometres per pixel of a patch; 0.5 is 20x by custom."""
-    overlap: float = Field(0.0, ge=0, lt=1)
-    """Share of a side that neighbours have in common."""
-    tissue: float = Field(0.25, ge=0, le=1)
-    """Least share of a patch that must be tissue."""
-    mask_um: float = Field(8.0, gt=0)
-    """Micrometres per pixel at which tissue is looked for."""
-    stain: Literal["none", "macenko", "reinhard"] = "none"
-    """Stain normalisation, fitted to the tissue of each slide at low power and applied to its patches."""
-    read: Literal["mean", "cls"] = "mean"
-    """What of a patch is kept: the mean of its tokens, or the CLS token."""
-    batch: int = Field(64, ge=1)
-    """Patches in memory at a time."""
-
-
-class TrunkSettings(Settings):
-    """The frozen trunk that patches of slides go through."""
-
-    encoder: str = "vit_tiny_demo"
-    """A key of the table of encoders (``mammopath weights list``)."""
-    weights: Path | None = None
-    """Pretrained weights (safetensors); none leaves the trunk as it was drawn, for trials."""
-    block: int = Field(4, ge=1)
-    """Block after which patches are read, counted from 1; below the top is often better."""
-
-
-class SlideSettings(Settings):
-    """``mammopath slides``: from whole slides to files of patch features."""
-
-    patches: PatchSettings = PatchSettings()
-    trunk: TrunkSettings = TrunkSettings()
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of the trunk."""
-    threads: int = Field(1, ge=1)
-    """CPU threads of one worker."""
-    workers: int = Field(1, ge=1)
-    """Processes; each takes the next slide that no other has, and may crash on one without harm to the rest."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute."""
-
-
-class BagSettings(SlideSettings):
-    """``mammopath slides stages``: from slides to stages, every centre left out in turn."""
-
-    train: TrainSettings = TrainSettings()
-    """The training loop; ``batch`` counts slides of each centre."""
-    tasks: dict[str, float] = {"boxes": 1.0, "lesion": 0.3}
-    """Weights of tasks: the map learns from outlines where there are some, and from labels."""
-    bag: int = Field(256, ge=1)
-    """Patches of a slide in a step, drawn anew each time; all of them are read when a slide is judged."""
-    image_score: ImageScore = "pooled"
-    """What a slide's malignancy is read from."""
-    validation: float = Field(0.25, gt=0, lt=0.5)
-    """Share of each training centre's patients that chooses the step."""
-    join_um: float = Field(75.0, ge=0)
-    """Lesions nearer to one another than this are measured as one."""
-    seed: int = 0
-    """Of splits, draws and initialisation."""
 
 
 class LodoSettings(RunSettings):

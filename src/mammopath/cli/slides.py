@@ -31,8 +31,9 @@ def slides_features(
     from mammopath.images.slide_files import find_slides
     from mammopath.images.slide_spacing import read_spacings
     from mammopath.progress import track
-    from mammopath.settings import SlideSettings
-    from mammopath.slides.extract import Job, extract, name_slides
+    from mammopath.slide_settings import SlideSettings
+    from mammopath.slides.extract import extract
+    from mammopath.slides.job import Job, name_slides
     from mammopath.slides.summary import write_summary
 
     settings = load(SlideSettings, config, changes or [])
@@ -50,27 +51,33 @@ def slides_features(
 
 def slides_stages(
     root: Annotated[Path, typer.Argument(help="Slides in a layout of CAMELYON17, with its table of stages.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the study; its features are kept.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of the study; a finished one is not overwritten.")
+    ],
     config: Annotated[
         Path | None,
         typer.Option("--config", help="YAML; `mammopath config schema slides-stages` lists its keys."),
+    ] = None,
+    features: Annotated[
+        Path | None,
+        typer.Option("--features", help="Folder of `slides features` to take, in place of an own one."),
     ] = None,
     changes: Changes = None,
 ) -> None:
     """Leave every centre out in turn: map its tumours, class its nodes, stage its patients; kappa.
 
-    Example: `mammopath slides stages CAMELYON17 --out runs/camelyon17 --config configs/camelyon17.yaml`
+    Example: `mammopath slides stages CAMELYON17 --out runs/camelyon17 --set patches.um=0.5`
     """
     from mammopath.config import load
-    from mammopath.settings import BagSettings
+    from mammopath.slide_settings import BagSettings
 
-    _stages(root, out, load(BagSettings, config, changes or []))
+    _stages(root, out, load(BagSettings, config, changes or []), features=features)
 
 
 def slides_demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder of slides and study; gone on with.")] = Path(
-        "runs/slides"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of slides and study; unfinished ones are gone on with.")
+    ] = Path("runs/slides"),
     changes: Changes = None,
 ) -> None:
     """The way from slides to stages without data: a phantom of CAMELYON17, every laboratory left out in turn.
@@ -83,7 +90,7 @@ def slides_demo(
     _stages(out / "phantom", out / "study", demo_settings(changes or []))
 
 
-def _stages(root: Path, out: Path, settings: Any) -> None:
+def _stages(root: Path, out: Path, settings: Any, *, features: Path | None = None) -> None:
     from mammopath import RESEARCH_USE_ONLY
     from mammopath.progress import track
     from mammopath.slides.stages import stage_study
@@ -91,21 +98,29 @@ def _stages(root: Path, out: Path, settings: Any) -> None:
     from mammopath.types import Record, Skipped
 
     found = list(SOURCES["camelyon17"].index(root))
-    for one in found:
-        if isinstance(one, Skipped):
-            say(f"skipped {one.where} ({one.code}): {one.why}")
     records = [one for one in found if isinstance(one, Record)]
-    study = stage_study(records, out, settings, workers=settings.workers, track=track)
+    skipped = [one for one in found if isinstance(one, Skipped)]
+    for one in skipped:
+        say(f"skipped {one.where} ({one.code}): {one.why}")
+    study = stage_study(
+        records, out, settings, skipped=skipped, features=features, workers=settings.workers, track=track
+    )
     rows = [
         [centre, study.slide_auc[centre], study.thresholds[centre], *_hits(study.nodes, centre)]
         for centre in sorted(study.thresholds)
     ]
     table("every centre left out", ["centre", "slide AUC", "threshold", "nodes", "classed right"], rows)
-    limits = f"{study.kappa.low:.3f} to {study.kappa.high:.3f}"
-    typer.echo(f"kappa of the stages of {len(study.patients)} patients: {study.kappa.value:.3f} ({limits})")
+    for patient, why in study.unstaged.items():
+        say(f"{patient} has no stage: {why}")
+    if study.unlabelled:
+        say(f"{study.unlabelled} slides of patients without any label take no part")
+    typer.echo(f"{len(study.patients)} patients staged, {len(study.unstaged)} not: nodes could not be read")
+    if study.kappa:
+        limits = f"{study.kappa.low:.3f} to {study.kappa.high:.3f}"
+        typer.echo(f"kappa of the stages: {study.kappa.value:.3f} ({limits})")
     typer.echo(f"stages.json, submission.csv -> {out}\n{RESEARCH_USE_ONLY}")
 
 
 def _hits(nodes: Any, centre: str) -> tuple[int, int]:
-    own = [node for node in nodes if node.centre == centre and node.truth]
+    own = [node for node in nodes if node.centre == centre and node.truth and node.told]
     return len(own), sum(node.told == node.truth for node in own)

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float32, Int
 
 from mammopath.cohort.loader import Labels, Pick, collate, training_steps
 from mammopath.cohort.store import Stored
+from mammopath.errors import DataError
 from mammopath.images.geometry import Frame, paint
 from mammopath.settings import TrainSettings
-from mammopath.slides.store import Features, read_features
+from mammopath.slides.store import Features, read_features, read_places
 from mammopath.tensors import Batch
-from mammopath.types import Modality, Record
+from mammopath.types import Modality, Record, Spacing
 
 PIXELS = 4
 """Pixels across a patch when annotated findings are painted to find its share of tumour."""
@@ -32,7 +33,8 @@ class BagBank:
         prefix: number of prefix tokens of the network.
         patches: at most so many are drawn for a step.
         seed: of the draws.
-        budget: bytes of features to keep in memory.
+        budget: bytes of features to keep in memory; of slides beyond it, drawn patches alone are read.
+        shares: share of tumour of every patch of the slides that were asked for.
     """
 
     files: Mapping[int, Path]
@@ -43,41 +45,52 @@ class BagBank:
     seed: int = 0
     budget: int = 1 << 30
     drawn: int = 0
-    kept: dict[int, tuple[Features, Float[np.ndarray, " n"]]] = field(default_factory=dict)
+    shares: dict[int, Float32[np.ndarray, " n"]] = field(default_factory=dict)
+    kept: dict[int, Float32[np.ndarray, "n d"]] = field(default_factory=dict)
 
     def batch(self, modality: Modality, picks: Sequence[Pick]) -> Batch:
         """Put the bags of the picked slides together, padded to the largest."""
-        items = [self._bag(pick) for pick in picks]
-        batch = collate(self.labels, [p.row for p in picks], items)
+        batch = collate(self.labels, [p.row for p in picks], [self.bag(pick) for pick in picks])
         return replace(batch, prefix=self.prefix)
 
-    def _bag(self, pick: Pick) -> Stored:
-        features, lesion = self._slide(pick.row)
-        values = torch.from_numpy(features.values)
-        share = torch.from_numpy(lesion)
-        if pick.draw and len(features) > self.patches:
+    def bag(self, pick: Pick) -> Stored:
+        """A slide as tokens, as many as were drawn."""
+        share = self._share(pick.row)
+        rows: Int[np.ndarray, " n"] | slice = slice(None)
+        if pick.draw and len(share) > self.patches:
             self.drawn += 1
             rng = np.random.default_rng([self.seed, self.drawn, pick.row])
-            chosen = torch.from_numpy(np.sort(rng.choice(len(features), self.patches, replace=False)))
-            values, share = values[chosen], share[chosen]
+            rows = np.sort(rng.choice(len(share), self.patches, replace=False))
+        values, share = torch.from_numpy(self._values(pick.row, rows)), share[rows]
         head = values.mean(dim=0, keepdim=True).expand(self.prefix, -1)
         return Stored(
             torch.cat([head, values]),
             torch.ones(len(values), dtype=torch.bool),
-            share,
+            torch.from_numpy(share),
             torch.zeros(0, 0),
             torch.tensor([1, len(values)]),
         )
 
-    def _slide(self, row: int) -> tuple[Features, Float[np.ndarray, " n"]]:
-        if row not in self.kept:
-            features = read_features(self.files[row])
-            found = (features, tumour_share(self.records[row], features).astype(np.float32))
-            if self.budget < features.values.nbytes:
-                return found
-            self.budget -= features.values.nbytes
-            self.kept[row] = found
-        return self.kept[row]
+    def _values(self, row: int, rows: Int[np.ndarray, " n"] | slice) -> Float32[np.ndarray, "_ d"]:
+        if row in self.kept:
+            return self.kept[row][rows]
+        if isinstance(rows, slice) or self._fits(row):
+            found = read_features(self.files[row]).values
+            if found.nbytes <= self.budget:
+                self.budget -= found.nbytes
+                self.kept[row] = found
+            return found[rows]
+        return read_features(self.files[row], rows).values
+
+    def _fits(self, row: int) -> bool:
+        """Whether there is room for all of a slide: by the size of its file, as its features fill it."""
+        return self.files[row].stat().st_size <= self.budget
+
+    def _share(self, row: int) -> Float32[np.ndarray, " n"]:
+        if row not in self.shares:
+            places = read_places(self.files[row])
+            self.shares[row] = tumour_share(self.records[row], places).astype(np.float32)
+        return self.shares[row]
 
 
 def bag_steps(
@@ -92,6 +105,9 @@ def tumour_share(record: Record, features: Features) -> Float[np.ndarray, " n"]:
     """Share of each patch inside annotated tumours.
 
     Outside of them it is NaN unless the slide is annotated exhaustively or known to be free of tumour.
+
+    Raises:
+        DataError: tumours are outlined, but the file of features does not tell how large its patches are.
     """
     count = len(features)
     is_complete = record.attributes.get("annotated") == "yes" or record.malignant == 0
@@ -99,12 +115,17 @@ def tumour_share(record: Record, features: Features) -> Float[np.ndarray, " n"]:
     tumours = [f for f in record.findings if f.malignant != 0]
     if not tumours or not count:
         return np.full(count, rest)
-    cell = features.span / PIXELS
-    left, top = features.corners.min(axis=0)
-    right, bottom = features.corners.max(axis=0) + features.span
-    size = (int((bottom - top) / cell) + 2, int((right - left) / cell) + 2)
-    painted = paint(tumours, Frame(1 / cell, 1 / cell, -left / cell, -top / cell), size)
-    shares = box_means(painted, (features.corners - [left, top]) / cell)
+    if np.isnan(features.span):
+        raise DataError(
+            f"{record.image_id}: has outlines, but its features do not tell the side of a patch at level 0;"
+            " give coords the attribute patch_size_level0, or patch_size and downsample"
+        )
+    um = features.spacing or Spacing.square(1.0)
+    cell = np.array([1.0, um.um_x / um.um_y]) * features.span / PIXELS
+    first = features.corners.min(axis=0)
+    width, height = ((features.corners.max(axis=0) - first) / cell).astype(int) + PIXELS + 2
+    painted = paint(tumours, Frame(*(1 / cell), *(-first / cell)), (int(height), int(width)))
+    shares = box_means(painted, (features.corners - first) / cell)
     return np.where(shares > 0, shares, rest)
 
 

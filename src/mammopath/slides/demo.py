@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mammopath.config import load
 from mammopath.phantom.camelyon import CamelyonPlan, make_camelyon
-from mammopath.settings import BagSettings
+from mammopath.slide_settings import BagSettings
 
 CONFIG = Path(__file__).parent.parent / "slides_phantom.yaml"
 """Ships with the package, so that the demo runs from anywhere."""

@@ -9,9 +9,11 @@ from mammopath.errors import ConfigError
 from mammopath.model.network import Network, Precision
 from mammopath.model.vit import Layout
 from mammopath.model.weights import build_network
+from mammopath.parallel import device_of
 from mammopath.prepare.stain import StainFit, fit_stain
 from mammopath.prepare.tissue import Tissue
-from mammopath.settings import ModelSettings, PatchSettings, SlideSettings, TrunkSettings
+from mammopath.settings import ModelSettings, PatchSettings
+from mammopath.slide_settings import SlideSettings, TrunkSettings
 
 CHUNK = 64
 """Patches that go through the trunk together."""
@@ -74,7 +76,7 @@ def frozen_trunk(settings: SlideSettings) -> Network:
         torch.manual_seed(0)
         network = build_network(model_settings(settings.trunk)).eval()
     check_side(network, settings.patches)
-    return network
+    return network.to(device_of(settings.device))
 
 
 def check_side(network: Network, settings: PatchSettings) -> None:

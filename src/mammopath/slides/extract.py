@@ -6,85 +6,36 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict, replace
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from mammopath import __version__
 from mammopath.config import dump
-from mammopath.errors import ConfigError, DataError, ImageReadError
-from mammopath.files import write_text
+from mammopath.errors import ConfigError, ImageReadError
+from mammopath.files import sweep, write_text
 from mammopath.images.slide import open_slide
+from mammopath.images.slide_spacing import spacing_of
 from mammopath.model.network import Network
-from mammopath.parallel import in_processes, threads
+from mammopath.parallel import past_crashes, threads
 from mammopath.prepare.patches import patch_grid, stream
 from mammopath.prepare.tissue import find_tissue
 from mammopath.progress import Track, silent
-from mammopath.settings import SlideSettings
+from mammopath.slide_settings import SlideSettings
 from mammopath.slides.embed import embed, frozen_trunk, stain_of
+from mammopath.slides.job import RECIPE, Job, Outcome, is_done, read_outcome, stamp_of
 from mammopath.slides.store import writing_features
 from mammopath.slides.thumbnail import write_thumbnail
-from mammopath.types import Skipped, Spacing
+from mammopath.types import Skipped
 
 TOLD = 20
 """Unreadable patches of a slide that are told one by one; all of them are counted."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one slide.
-
-    Attributes:
-        slide: its name. path: of its file.
-        verdict: of its tissue, or ``unreadable``, ``no patches``, ``busy`` (another worker has it).
-        patches: how many have features. skipped: how many could not be read, and why the first of them.
-        um: size of a level-0 pixel and where that comes from.
-        share, pen, sharpness: see ``Tissue``.
-        code, why: of an unreadable slide.
-        notes: what is odd about the file.
-    """
-
-    slide: str
-    path: str
-    verdict: str
-    patches: int = 0
-    skipped: int = 0
-    damage: tuple[str, ...] = ()
-    um: tuple[float, float] = (0.0, 0.0)
-    spacing_source: str = "unknown"
-    share: float = 0.0
-    pen: float = 0.0
-    sharpness: float = 0.0
-    code: str = ""
-    why: str = ""
-    notes: tuple[str, ...] = ()
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Job:
-    """Features of many slides, in one folder.
-
-    Attributes:
-        out: gets ``features/NAME.h5``, ``thumbnails/NAME.jpg``, ``slides/NAME.json``.
-        settings: patches and model.
-        spacings: of level-0 pixels by name, in place of headers.
-    """
-
-    out: Path
-    settings: SlideSettings
-    spacings: Mapping[str, Spacing]
-
-    def features(self, name: str) -> Path:
-        """Where the features of a slide lie."""
-        return self.out / "features" / f"{name}.h5"
-
-    def outcome(self, name: str) -> Path:
-        """Where it is written what became of a slide; this file appears last."""
-        return self.out / "slides" / f"{name}.json"
+Task = tuple[str, Path]
+"""Name and file of a slide."""
 
 
 def extract(
@@ -101,96 +52,106 @@ def extract(
     Raises:
         ConfigError: the folder holds features made with other settings, or the settings do not fit.
     """
-    recipe = _claim(job)
-    missing = [name for name in slides if not _is_done(job, name)]
-    parts = [missing[i::workers] for i in range(max(1, workers))]
-    work = partial(_work, job=job, recipe=recipe, slides=slides)
-    if workers <= 1:
-        found = work(missing, track=track)
-    else:
-        found = [one for part in in_processes(work, parts, workers=workers) for one in part]
-    busy = [one for one in found if one.verdict == "busy"]
-    return [*(read_outcome(job, name) for name in slides if job.outcome(name).exists()), *busy]
-
-
-def read_outcome(job: Job, name: str) -> Outcome:
-    """What became of a slide."""
-    told: dict[str, Any] = json.loads(job.outcome(name).read_text())
-    lists = {k: tuple(v) for k, v in told.items() if isinstance(v, list)}
-    return Outcome(**(told | lists))
-
-
-def name_slides(paths: Sequence[Path]) -> dict[str, Path]:
-    """Files by their names without suffix.
-
-    Raises:
-        DataError: two are called the same.
-    """
-    named: dict[str, Path] = {}
-    for path in paths:
-        if (other := named.setdefault(path.stem, path)) != path:
-            raise DataError(
-                f"{path} and {other} are both called {path.stem}: their features would be one file"
-            )
-    return named
-
-
-def _is_done(job: Job, name: str) -> bool:
-    """Whether a slide is settled; one that could not be read is tried again, it may be whole by now."""
-    return job.outcome(name).exists() and read_outcome(job, name).verdict != "unreadable"
-
-
-def _claim(job: Job) -> str:
-    """Write down what the folder's features are made with, or see that it is the same as before."""
     network = frozen_trunk(job.settings)
-    told = {"settings": dump(job.settings) | {"workers": 0}, "trunk": network.lower_fingerprint()}
-    recipe = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-    path = job.out / "recipe.json"
+    recipe = _claim(job, network)
+    missing = [(name, path) for name, path in slides.items() if not is_done(job, name, path)]
+    if workers <= 1:
+        made = _here(missing, job, recipe, network=network, track=track)
+    else:
+        made = _in_processes(missing, job, recipe, workers=workers, track=track)
+    return [made.get(name) or read_outcome(job, name) for name in slides]
+
+
+def _claim(job: Job, network: Network) -> str:
+    """Write down what the folder's features are made with, or see that it is the same as before.
+
+    Only what their numbers depend on is compared, so that a folder serves every command.
+    """
+    told = dump(job.settings)
+    made_with = {
+        "patches": told["patches"],
+        "precision": told["precision"],
+        "encoder": told["trunk"]["encoder"],
+        "block": told["trunk"]["block"],
+        "trunk": network.lower_fingerprint(),
+    }
+    recipe = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()
+    path = job.out / RECIPE
     if path.exists() and (before := json.loads(path.read_text())["recipe"]) != recipe:
         raise ConfigError(
             f"{job.out}: holds features made with other settings or weights ({before[:12]});"
             " take another folder with --out"
         )
     if not path.exists():
-        write_text(path, json.dumps({"recipe": recipe, "version": __version__, **told}, indent=1))
+        settings = {name: told[name] for name in ("patches", "trunk", "precision")}
+        whole = {"recipe": recipe, "version": __version__, "settings": settings, **made_with}
+        write_text(path, json.dumps(whole, indent=1))
     return recipe
 
 
-def _work(
-    names: Sequence[str], *, job: Job, recipe: str, slides: Mapping[str, Path], track: Track = silent
-) -> list[Outcome]:
-    """Go through slides, in this process."""
-    found = []
+def _here(
+    tasks: Sequence[Task], job: Job, recipe: str, *, network: Network, track: Track
+) -> dict[str, Outcome]:
+    """Go through slides in this process."""
     with threads(job.settings.threads):
-        network = frozen_trunk(job.settings) if names else None
-        for i in track(range(len(names)), "slides", len(names)):
-            assert network is not None
-            found.append(_take(names[i], slides[names[i]], job, recipe, network=network))
+        return {
+            tasks[i][0]: _take(tasks[i], job, recipe, network=network)
+            for i in track(range(len(tasks)), "slides", len(tasks))
+        }
+
+
+def _in_processes(
+    tasks: Sequence[Task], job: Job, recipe: str, *, workers: int, track: Track
+) -> dict[str, Outcome]:
+    """Go through slides in several processes; a slide on which one dies is told and passed over."""
+    results = past_crashes(partial(_alone, job=job, recipe=recipe), tasks, workers=workers)
+    found = {}
+    for _ in track(range(len(tasks)), "slides", len(tasks)):
+        (name, path), outcome = next(results)
+        if outcome is None:
+            why = "the process that read it died: out of memory, or a fault in a decoder"
+            outcome = Outcome(name, str(path), "unreadable", code="crashed", why=why)
+            write_text(job.outcome(name), json.dumps(asdict(outcome), indent=1))
+        found[name] = outcome
     return found
 
 
-def _take(name: str, path: Path, job: Job, recipe: str, *, network: Network) -> Outcome:
+def _alone(task: Task, *, job: Job, recipe: str) -> Outcome:
+    """One slide in a process that keeps its network for the next one."""
+    plain = {name: getattr(job.settings, name) for name in SlideSettings.model_fields}
+    with threads(job.settings.threads):
+        return _take(task, job, recipe, network=_kept_trunk(SlideSettings(**plain)))
+
+
+_kept_trunk = lru_cache(maxsize=1)(frozen_trunk)
+
+
+def _take(task: Task, job: Job, recipe: str, *, network: Network) -> Outcome:
     """One slide, unless another worker has it or had it."""
+    name, path = task
     with _locked(job.out / "locks" / f"{name}.lock") as mine:
         if not mine:
             return Outcome(name, str(path), "busy")
-        if _is_done(job, name):
+        if is_done(job, name, path):
             return read_outcome(job, name)
-        started = time.monotonic()
+        for place in (job.features(name), job.thumbnail(name), job.outcome(name)):
+            sweep(place)
+        job.features(name).unlink(missing_ok=True)
+        started, stamp = time.monotonic(), stamp_of(job, path)
         try:
             outcome = _one(name, path, job, recipe, network=network)
         except ImageReadError as error:
             outcome = Outcome(name, str(path), "unreadable", code=error.code, why=error.why)
-        told = asdict(outcome) | {"seconds": round(time.monotonic() - started, 2)}
-        write_text(job.outcome(name), json.dumps(told, indent=1))
+        outcome = replace(outcome, **stamp, seconds=round(time.monotonic() - started, 2))
+        write_text(job.outcome(name), json.dumps(asdict(outcome), indent=1))
         return outcome
 
 
 def _one(name: str, path: Path, job: Job, recipe: str, *, network: Network) -> Outcome:
     patches = job.settings.patches
-    with open_slide(path, job.spacings.get(path.name) or job.spacings.get(path.stem)) as slide:
+    with open_slide(path, spacing_of(path, job.spacings)) as slide:
         tissue = find_tissue(slide, patches.mask_um)
-        write_thumbnail(job.out / "thumbnails" / f"{name}.jpg", tissue)
+        write_thumbnail(job.thumbnail(name), tissue)
         grid = patch_grid(
             slide, tissue, side=patches.side, um=patches.um, overlap=patches.overlap, least=patches.tissue
         )
@@ -207,6 +168,8 @@ def _one(name: str, path: Path, job: Job, recipe: str, *, network: Network) -> O
                     file.add(values, grid.corners[batch.rows])
                     skipped += batch.skipped
                 count = file.rows
+            if not count:
+                job.features(name).unlink()
         return Outcome(
             name,
             str(path),

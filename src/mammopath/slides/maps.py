@@ -1,36 +1,42 @@
 """From scored patches to a map of tumour over the slide, and from the map to detections and lesions."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
+from mammopath.errors import DataError
 from mammopath.images.geometry import Frame
+from mammopath.maps.values import AttentionMap
+from mammopath.slides.score import SlideScore
 from mammopath.types import Spacing
 
 TUMOUR = 0.5
 """Probability from which a patch counts as tumour."""
 
 
-@dataclass(frozen=True)
-class TumourMap:
-    """Probability of tumour over a slide.
+METHOD, UNIT = "lesion", "probability, uncalibrated"
+"""Of a map of tumour among the map methods: it is the lesion head's, a patch for a token."""
 
-    Attributes:
-        probability: of each cell of the grid of patches; NaN where no patch was read.
-        frame: from level-0 pixels to cells.
-        um: side of a cell in micrometres.
+
+def map_of(score: SlideScore, *, image_id: str) -> AttentionMap:
+    """The map of tumour of a slide that was scored.
+
+    Raises:
+        DataError: its features do not tell where on the slide their patches lie, or how large a pixel is.
     """
-
-    probability: Float[np.ndarray, "h w"]
-    frame: Frame
-    um: float
-
-    def tumour(self, threshold: float = TUMOUR) -> Bool[np.ndarray, "h w"]:
-        """Cells that count as tumour."""
-        return np.nan_to_num(self.probability, nan=0.0) >= threshold
+    places = score.places
+    if places.spacing is None or np.isnan(places.step):
+        raise DataError(
+            f"{image_id}: its features do not tell the side of a patch and of a pixel at level 0;"
+            " make them with `mammopath slides features`, or add the attributes to coords"
+        )
+    found = tumour_map(
+        places.corners, score.tumour, span=places.span, step=places.step, spacing=places.spacing
+    )
+    return replace(found, image_id=image_id)
 
 
 def tumour_map(
@@ -40,22 +46,23 @@ def tumour_map(
     span: float,
     step: float,
     spacing: Spacing,
-) -> TumourMap:
+) -> AttentionMap:
     """Lay the probabilities of patches on a grid of cells as large as the distance of neighbours.
 
-    Where patches overlap, a cell shows the mean of those that cover its middle.
+    Where patches overlap, a cell shows the mean of those that cover its middle; it is NaN where no patch was
+    read. A cell is a token of the map, one prepared pixel a side.
 
     Args:
         corners: of patches, in level-0 pixels.
         probability: of each.
-        span: side of a patch in level-0 pixels.
-        step: distance of neighbouring patches in level-0 pixels.
+        span: width of a patch in level-0 pixels.
+        step: distance of patches beside one another in level-0 pixels.
         spacing: of a level-0 pixel.
     """
     if len(corners) == 0:
-        return TumourMap(np.full((1, 1), np.nan), Frame(), spacing.um_x)
-    first = corners.min(axis=0)
-    cells = np.rint((corners - first) / step).astype(np.int64)
+        return AttentionMap(METHOD, UNIT, np.full((1, 1), np.nan), 1, Frame(), "", spacing)
+    first, steps = corners.min(axis=0), np.array([step, step * spacing.um_x / spacing.um_y])
+    cells = np.rint((corners - first) / steps).astype(np.int64)
     reach = max(1, math.floor(span / step - 0.5) + 1)
     width, height = cells.max(axis=0) + reach
     sums, counts = np.zeros((height, width)), np.zeros((height, width))
@@ -66,12 +73,24 @@ def tumour_map(
             np.add.at(counts, place, 1)
     with np.errstate(invalid="ignore"):
         shown = sums / counts
-    left, top = first.tolist()
-    return TumourMap(shown, Frame(1 / step, 1 / step, -left / step, -top / step), step * spacing.um_x)
+    (left, top), (wide, high) = first.tolist(), steps.tolist()
+    frame = Frame(1 / wide, 1 / high, -left / wide, -top / high)
+    return AttentionMap(METHOD, UNIT, shown, 1, frame, "", spacing)
+
+
+def tumour_cells(found: AttentionMap, threshold: float = TUMOUR) -> Bool[np.ndarray, "h w"]:
+    """Cells that count as tumour."""
+    return np.nan_to_num(found.values, nan=0.0) >= threshold
+
+
+def cell_um(found: AttentionMap) -> float:
+    """Side of a cell in micrometres."""
+    assert found.spacing is not None
+    return found.cell / found.frame.scale_x * found.spacing.um_x
 
 
 def detections(
-    found: TumourMap, *, threshold: float = TUMOUR, smooth: float = 0.0
+    found: AttentionMap, *, threshold: float = TUMOUR, smooth: float = 0.0
 ) -> Float[np.ndarray, "k 3"]:
     """One detection for each connected piece of tumour: confidence, x and y in level-0 pixels.
 
@@ -83,7 +102,7 @@ def detections(
         threshold: probability from which a cell belongs to a piece; pieces touch by edges or corners.
         smooth: sigma of a Gaussian over the map beforehand, in cells.
     """
-    filled = np.nan_to_num(found.probability, nan=0.0)
+    filled = np.nan_to_num(found.values, nan=0.0)
     filled = ndimage.gaussian_filter(filled, smooth) if smooth else filled
     labels, count = ndimage.label(filled >= threshold, np.ones((3, 3)))
     back = found.frame.inverse()

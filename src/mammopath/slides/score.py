@@ -4,17 +4,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from mammopath.errors import DataError
 from mammopath.model.network import Network
 from mammopath.model.pooling import pool_segments, pool_streamed
 from mammopath.objectives.tasks import image_logit_from_tokens
-from mammopath.slides.store import read_features
+from mammopath.slides.store import Features, read_chunks, read_places
 
 CHUNK = 4096
 """Patches in memory at a time."""
@@ -28,14 +27,14 @@ class SlideScore:
         logit: malignancy of the slide.
         embedding: of the slide, which patients are pooled from.
         tumour: probability of each patch. attention: weight of each patch; sums to 1.
-        corners: of the patches, in level-0 pixels.
+        places: of the patches, without their features.
     """
 
     logit: float
     embedding: Float[Tensor, " e"]
     tumour: Float[np.ndarray, " n"]
     attention: Float[np.ndarray, " n"]
-    corners: Int[np.ndarray, "n 2"]
+    places: Features
 
 
 @torch.inference_mode()
@@ -77,7 +76,7 @@ def score_slide(network: Network, path: Path, *, chunk: int = CHUNK) -> SlideSco
         embedding,
         tumour.sigmoid().cpu().numpy().astype(float),
         pooled.weights.cpu().numpy().astype(float),
-        read_features(path, slice(None)).corners,
+        read_places(path),
     )
 
 
@@ -93,13 +92,10 @@ def score_patient(network: Network, slides: Sequence[SlideScore]) -> float:
     return float(heads.malignancy(person))
 
 
-def _chunks(path: Path, network: Network, chunk: int) -> Iterator[Float[Tensor, "n d"]]:
-    with h5py.File(path, "r") as file:
-        features = file["features"]
-        if features.shape[-1] != network.shape.width:
+def _chunks(path: Path, network: Network, chunk: int) -> Iterator[Float[Tensor, "_ d"]]:
+    for values in read_chunks(path, chunk=chunk):
+        if values.shape[1] != network.shape.width:
             raise DataError(
-                f"{path}: features of width {features.shape[-1]}, but the network reads {network.shape.width}"
+                f"{path}: features of width {values.shape[1]}, but the network reads {network.shape.width}"
             )
-        for start in range(0, len(features), chunk):
-            values = torch.from_numpy(np.asarray(features[start : start + chunk], np.float32))
-            yield values.to(network.device())
+        yield torch.from_numpy(values).to(network.device())

@@ -1,8 +1,9 @@
 """From slides to stages: train on some centres, map tumour on another, stage its patients."""
 
 import json
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,46 +12,27 @@ import numpy as np
 
 from mammopath import RESEARCH_USE_ONLY
 from mammopath.cohort.splits import fold
-from mammopath.errors import DataError
+from mammopath.config import dump
+from mammopath.errors import ConfigError, DataError
+from mammopath.export.challenges import write_camelyon17
 from mammopath.files import write_text
-from mammopath.metrics.camelyon17 import lesion_lengths, node_class, pn_stage, stage_kappa
+from mammopath.metrics.camelyon17 import pn_stage, stage_kappa
 from mammopath.metrics.intervals import Interval
-from mammopath.metrics.ordinal import quadratic_kappa
 from mammopath.metrics.ranking import auc
 from mammopath.model.network import Network
 from mammopath.progress import Track, silent
-from mammopath.settings import BagSettings
-from mammopath.slides.extract import Job, extract, name_slides
-from mammopath.slides.maps import TumourMap, detections, tumour_map
+from mammopath.runs import versions
+from mammopath.slide_settings import BagSettings
+from mammopath.slides.extract import extract
+from mammopath.slides.job import Job, name_slides
+from mammopath.slides.maps import map_of
+from mammopath.slides.nodes import Node, choose_threshold, judged, missing_nodes, unjudged
 from mammopath.slides.score import score_patient, score_slide
-from mammopath.slides.store import read_features
 from mammopath.slides.train import train_bags
-from mammopath.types import NODE_CLASSES, Record
+from mammopath.types import Record, Skipped
 
-THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-"""Probabilities of tumour among which the training centres choose."""
-
-
-@dataclass(frozen=True)
-class Node:
-    """What is said of one slide of a centre that was left out.
-
-    Attributes:
-        slide: its name. patient, centre: whose it is. truth: class of the node, or empty.
-        told: class by the map. score: probability of tumour somewhere.
-        lengths_um: of the lesions found, longest first. detections: confidence, x, y at level 0.
-        note: why nothing could be read.
-    """
-
-    slide: str
-    patient: str
-    centre: str
-    truth: str
-    told: str
-    score: float
-    lengths_um: tuple[float, ...]
-    detections: tuple[tuple[float, float, float], ...]
-    note: str = ""
+STUDY = "stages.json"
+"""Appears last: a folder that holds it is finished."""
 
 
 @dataclass(frozen=True)
@@ -58,143 +40,179 @@ class StageStudy:
     """Every centre left out in turn.
 
     Attributes:
-        nodes: of all centres. patients: stage by patient, and its malignancy as the patient head tells it.
-        kappa: of the stages, with limits over patients. slide_auc: by centre.
-        thresholds: that the other centres chose, by centre.
+        nodes: of all centres.
+        patients: stage by patient. unstaged: why others have none: nodes of theirs could not be read.
+        patient_logit: malignancy of each staged patient as the patient head tells it.
+        unlabelled: slides of patients of whom neither a stage nor a node is known; they take no part.
+        kappa: of the stages, with limits over patients; None where no stage is known.
+        slide_auc: by centre. thresholds: that the validation slides of the other centres chose, by centre.
     """
 
     nodes: tuple[Node, ...]
     patients: Mapping[str, str]
+    unstaged: Mapping[str, str]
     patient_logit: Mapping[str, float]
-    kappa: Interval
+    unlabelled: int
+    kappa: Interval | None
     slide_auc: Mapping[str, float]
     thresholds: Mapping[str, float]
 
 
 def stage_study(
-    records: Sequence[Record], out: Path, settings: BagSettings, *, workers: int = 1, track: Track = silent
+    records: Sequence[Record],
+    out: Path,
+    settings: BagSettings,
+    *,
+    skipped: Sequence[Skipped] = (),
+    features: Path | None = None,
+    workers: int = 1,
+    track: Track = silent,
 ) -> StageStudy:
     """Leave each centre out, train on the rest, and stage its patients.
 
     Args:
         records: slides with the attribute ``node``, and ``pn`` of their patients (source ``camelyon17``).
-        out: gets ``features``, and ``stages.json`` and ``submission.csv`` at the end.
+        out: gets ``submission.csv`` and ``stages.json`` at the end; a finished study is never overwritten.
         settings: patches, trunk, training, lesions.
+        skipped: what the source left out: a patient with a node among them has no stage.
+        features: folder of `mammopath slides features` to take or fill; none is ``out/features``.
         workers: processes for features.
         track: shows progress.
 
     Raises:
-        DataError: fewer than two centres, or a patient without stage.
+        ConfigError: ``out`` holds a finished study, or ``features`` was made with other settings.
+        DataError: fewer than two centres with readable slides.
     """
-    centres = sorted({r.domain for r in records})
-    if len(centres) < 2:
-        raise DataError(
-            f"staging leaves one centre out, so it needs two or more; here is {', '.join(centres)}"
+    if (out / STUDY).exists():
+        raise ConfigError(
+            f"{out}: holds a finished study; name another folder (--features takes its features)"
         )
-    named = name_slides([r.path for r in records])
-    spacings = {r.path.name: r.spacing for r in records if r.spacing and r.spacing_source != "header"}
-    job = Job(out / "features", settings, spacings)
-    found = {o.slide: o for o in extract(named, job, workers=workers, track=track)}
-    readable = [r for r in records if found[r.path.stem].patches]
-    files = {i: job.features(r.path.stem) for i, r in enumerate(readable)}
-    nodes: list[Node] = []
-    logits: dict[str, float] = {}
-    chosen: dict[str, float] = {}
-    for centre in centres:
-        network, chosen[centre] = _learn(readable, files, centre, settings, track=track)
-        rows = [i for i, r in enumerate(readable) if r.domain == centre]
-        nodes += [_judge(network, readable[i], files[i], settings, threshold=chosen[centre]) for i in rows]
-        logits |= _patients(network, readable, files, rows)
-    nodes += [_unread(r, found[r.path.stem].verdict) for r in records if not found[r.path.stem].patches]
-    return _write(_study(records, nodes, logits, chosen), out)
-
-
-def _learn(
-    records: Sequence[Record], files: Mapping[int, Path], centre: str, settings: BagSettings, *, track: Track
-) -> tuple[Network, float]:
-    part = fold(records, held_out=centre, validation=settings.validation, test_share=0.5, seed=settings.seed)
-    trained = train_bags(records, files, train=part.train, val=part.val, settings=settings, track=track)
-    source = [i for i in (*part.train, *part.val) if records[i].attributes.get("node")]
-    maps = {i: read_map(trained.network, files[i])[1] for i in source}
-    return trained.network, choose_threshold(maps, records, settings)
-
-
-def choose_threshold(
-    maps: Mapping[int, TumourMap], records: Sequence[Record], settings: BagSettings
-) -> float:
-    """The threshold that classes the nodes of the training centres best (kappa); the middle one of equals."""
-    truth = np.array([NODE_CLASSES.index(records[i].attributes["node"]) for i in maps])
-    scored = []
-    for threshold in THRESHOLDS:
-        told = [NODE_CLASSES.index(_class(found, threshold, settings)[0]) for found in maps.values()]
-        scored.append(quadratic_kappa(truth, np.array(told), categories=len(NODE_CLASSES)))
-    best = np.flatnonzero(np.isclose(scored, np.nanmax(scored)))
-    return THRESHOLDS[int(best[len(best) // 2])] if len(best) else 0.5
-
-
-def read_map(network: Network, path: Path) -> tuple[float, TumourMap]:
-    """Malignancy logit of a slide, and its map of tumour."""
-    score, features = score_slide(network, path), read_features(path, slice(0))
-    if features.spacing is None:
-        raise DataError(f"{path}: does not tell the spacing of its slide")
-    step, span = features.step, features.span
-    return score.logit, tumour_map(
-        score.corners, score.tumour, span=span, step=step, spacing=features.spacing
+    used = _with_labels(records)
+    _centres(used)
+    names = {path: name for name, path in name_slides([r.path for r in used]).items()}
+    spacings = {r.path.name: r.spacing for r in used if r.spacing and r.spacing_source != "header"}
+    job = Job(features or out / "features", settings, spacings)
+    slides = {name: path for path, name in names.items()}
+    found = {o.slide: o for o in extract(slides, job, workers=workers, track=track)}
+    outcomes = [found[names[r.path.absolute()]] for r in used]
+    nodes = [unjudged(r, o) for r, o in zip(used, outcomes, strict=True) if not o.patches]
+    nodes += missing_nodes(skipped, used)
+    readable = [(r, o.slide) for r, o in zip(used, outcomes, strict=True) if o.patches]
+    judge = _Judge([r for r, _ in readable], [name for _, name in readable], job, settings, track)
+    told = [judge.centre(centre) for centre in _centres(judge.records)]
+    study = _study(
+        used, [*nodes, *(n for t in told for n in t.nodes)], told, unlabelled=len(records) - len(used)
     )
+    return _write(study, settings, out)
 
 
-def _class(found: TumourMap, threshold: float, settings: BagSettings) -> tuple[str, tuple[float, ...]]:
-    lengths = lesion_lengths(found.tumour(threshold), um=found.um, join_um=settings.join_um)
-    return node_class(lengths.tolist()), tuple(round(float(v), 1) for v in lengths)
+@dataclass(frozen=True)
+class _Centre:
+    """What was said of a centre: its nodes, the malignancy of its patients, the threshold."""
+
+    name: str
+    threshold: float
+    nodes: tuple[Node, ...]
+    patients: Mapping[str, float]
 
 
-def _judge(network: Network, record: Record, path: Path, settings: BagSettings, *, threshold: float) -> Node:
-    logit, found = read_map(network, path)
-    told, lengths = _class(found, threshold, settings)
-    rows = detections(found, threshold=threshold).round(4).tolist()
-    truth = record.attributes.get("node", "")
-    score = 1 / (1 + float(np.exp(-logit)))
-    places = tuple((c, x, y) for c, x, y in rows)
-    return Node(record.path.stem, record.patient, record.domain, truth, told, score, lengths, places)
+@dataclass(frozen=True)
+class _Judge:
+    """Trains without a centre and judges it, from readable slides."""
+
+    records: Sequence[Record]
+    names: Sequence[str]
+    job: Job
+    settings: BagSettings
+    track: Track
+
+    def centre(self, name: str) -> _Centre:
+        """Train without a centre, and judge its slides, each of which is scored once."""
+        network, threshold = self._learn(name)
+        rows = [i for i, r in enumerate(self.records) if r.domain == name]
+        scores = {i: score_slide(network, self._file(i)) for i in rows}
+        nodes = tuple(
+            judged(self.names[i], self.records[i], scores[i], self.settings, threshold=threshold)
+            for i in rows
+        )
+        own = defaultdict(list)
+        for i in rows:
+            own[self.records[i].patient].append(scores[i])
+        return _Centre(name, threshold, nodes, {p: score_patient(network, s) for p, s in own.items()})
+
+    def _learn(self, centre: str) -> tuple[Network, float]:
+        """A network, and the threshold that the slides choose that it was not trained on."""
+        settings, records = self.settings, self.records
+        part = fold(
+            records, held_out=centre, validation=settings.validation, test_share=0.5, seed=settings.seed
+        )
+        files = {i: self._file(i) for i in range(len(records))}
+        train = [i for i in part.train if not math.isnan(records[i].malignant)]
+        trained = train_bags(records, files, train=train, val=part.val, settings=settings, track=self.track)
+        chosen_by = [i for i in part.val if records[i].attributes.get("node")]
+        maps = {i: map_of(score_slide(trained.network, files[i]), image_id=self.names[i]) for i in chosen_by}
+        return trained.network, choose_threshold(maps, records, settings)
+
+    def _file(self, row: int) -> Path:
+        return self.job.features(self.names[row])
 
 
-def _unread(record: Record, verdict: str) -> Node:
-    truth = record.attributes.get("node", "")
-    return Node(record.path.stem, record.patient, record.domain, truth, "negative", 0.0, (), (), verdict)
+def _with_labels(records: Sequence[Record]) -> list[Record]:
+    """Slides of patients of whom something is known: the test part's labels are not public."""
+    known = {r.patient for r in records if r.attributes.get("node") or r.attributes.get("pn")}
+    return [r for r in records if r.patient in known]
 
 
-def _patients(
-    network: Network, records: Sequence[Record], files: Mapping[int, Path], rows: Iterable[int]
-) -> dict[str, float]:
-    own = defaultdict(list)
-    for row in rows:
-        own[records[row].patient].append(score_slide(network, files[row]))
-    return {patient: score_patient(network, slides) for patient, slides in own.items()}
+def _centres(records: Sequence[Record]) -> list[str]:
+    """All of them, of which one can be left out."""
+    found = sorted({r.domain for r in records})
+    if len(found) < 2:
+        told = ", ".join(found) or "none"
+        raise DataError(f"staging leaves one centre out, so it needs two or more; here is {told}")
+    return found
 
 
 def _study(
-    records: Sequence[Record], nodes: list[Node], logits: dict[str, float], chosen: dict[str, float]
+    records: Sequence[Record], nodes: Sequence[Node], told: Sequence[_Centre], *, unlabelled: int
 ) -> StageStudy:
-    truth = {r.patient: r.attributes["pn"] for r in records if "pn" in r.attributes}
     own = defaultdict(list)
-    for node in nodes:
-        own[node.patient].append(node.told)
-    told = {patient: pn_stage(classes) for patient, classes in own.items()}
-    aucs = {}
-    for centre in chosen:
-        known = [n for n in nodes if n.centre == centre and n.truth]
-        labels = np.array([float(n.truth != "negative") for n in known])
-        aucs[centre] = auc(labels, np.array([n.score for n in known]))
-    ordered = tuple(sorted(nodes, key=lambda n: n.slide))
-    return StageStudy(ordered, told, logits, stage_kappa(truth, told), aucs, chosen)
+    for node in sorted(nodes, key=lambda n: n.slide):
+        own[node.patient].append(node)
+    unread = {p: "; ".join(f"{n.slide}: {n.note}" for n in found if not n.told) for p, found in own.items()}
+    staged = {p: pn_stage([n.told for n in found]) for p, found in own.items() if not unread[p]}
+    truth = {r.patient: r.attributes["pn"] for r in records if r.patient in staged and "pn" in r.attributes}
+    logits = {p: logit for centre in told for p, logit in centre.patients.items() if p in staged}
+    return StageStudy(
+        tuple(node for found in own.values() for node in found),
+        staged,
+        {p: why for p, why in unread.items() if why},
+        logits,
+        unlabelled,
+        stage_kappa(truth, staged) if truth else None,
+        {centre.name: _slide_auc(nodes, centre.name) for centre in told},
+        {centre.name: centre.threshold for centre in told},
+    )
 
 
-def _write(study: StageStudy, out: Path) -> StageStudy:
-    told: dict[str, Any] = {"notice": RESEARCH_USE_ONLY, **asdict(study)}
-    write_text(out / "stages.json", json.dumps(told, indent=1))
-    rows = ["patient,stage"]
-    for patient, stage in sorted(study.patients.items()):
-        rows.append(f"{patient}.zip,{stage}")
-        rows += [f"{n.slide}.tif,{n.told}" for n in study.nodes if n.patient == patient]
-    write_text(out / "submission.csv", "\n".join(r.removeprefix("camelyon17_") for r in rows) + "\n")
+def _slide_auc(nodes: Sequence[Node], centre: str) -> float:
+    known = [n for n in nodes if n.centre == centre and n.truth and n.told]
+    labels = np.array([float(n.truth != "negative") for n in known])
+    return float(auc(labels, np.array([n.score for n in known])))
+
+
+def _write(study: StageStudy, settings: BagSettings, out: Path) -> StageStudy:
+    submitted = {n.slide.lower(): n.told for n in study.nodes if n.patient in study.patients}
+    write_camelyon17(out / "submission.csv", submitted)
+    facts = {"notice": RESEARCH_USE_ONLY, "seed": settings.seed, "versions": versions()}
+    told = facts | {"settings": dump(settings)} | _without_nan(asdict(study))
+    write_text(out / STUDY, json.dumps(told, indent=1, allow_nan=False))
     return study
+
+
+def _without_nan(value: Any) -> Any:
+    """The same with null for what is not known, as JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: _without_nan(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

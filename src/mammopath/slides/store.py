@@ -31,10 +31,10 @@ class Features:
     Attributes:
         values: one row per patch.
         corners: upper left corner of each, x and y in level-0 pixels.
-        span: side of a patch in level-0 pixels.
+        span: side of a patch in level-0 pixels; NaN where the file does not tell.
+        step: distance of neighbours in level-0 pixels; NaN where the file does not tell.
         spacing: of a level-0 pixel, or None where the file does not tell.
         size: width and height of the slide at level 0, or None where the file does not tell.
-        step: distance of neighbours in level-0 pixels.
         facts: whatever else the file says of itself.
     """
 
@@ -113,45 +113,94 @@ def read_features(path: Path, rows: Int[np.ndarray, " n"] | slice = slice(None))
     Raises:
         DataError: no such file, no HDF5, or without ``features`` and ``coords`` of equal length.
     """
+    with _opened(path) as (features, coords):
+        values = np.asarray(_some(features, rows), np.float32)
+        return _features(values, np.asarray(_some(coords, rows), np.int64), coords)
+
+
+def read_places(path: Path) -> Features:
+    """Where the patches of a file lie, without their features: the values have no columns.
+
+    Raises:
+        DataError: as of ``read_features``.
+    """
+    with _opened(path) as (_, coords):
+        corners = np.asarray(_some(coords, slice(None)), np.int64)
+        return _features(np.zeros((len(corners), 0), np.float32), corners, coords)
+
+
+def read_chunks(path: Path, *, chunk: int) -> Iterator[Float32[np.ndarray, "_ d"]]:
+    """The features of a file, ``chunk`` rows at a time.
+
+    Raises:
+        DataError: as of ``read_features``.
+    """
+    with _opened(path) as (features, _):
+        for start in range(0, features.shape[-2], chunk):
+            yield np.asarray(_some(features, slice(start, start + chunk)), np.float32)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[h5py.Dataset, h5py.Dataset]]:
+    """Features and places of a file whose shapes fit; some programs put an axis of one in front of them."""
     try:
-        with h5py.File(path, "r") as file:
-            coords, features = file["coords"], file["features"]
-            values = features[0] if features.ndim == 3 and features.shape[0] == 1 else features
-            if values.ndim != 2 or coords.shape != (len(values), 2):
+        # Without its cache HDF5 reads the bytes of some rows, and not the whole chunks that they lie in.
+        with h5py.File(path, "r", rdcc_nbytes=0) as file:
+            features, coords = file["features"], file["coords"]
+            width = features.shape[-1] if features.ndim else 0
+            if _rows(features, width) is None or _rows(features, width) != _rows(coords, 2):
                 raise DataError(f"{path}: features {features.shape} and coords {coords.shape} do not fit")
-            told = {str(k): v for k, v in coords.attrs.items()}
-            facts = {str(k): str(v) for k, v in file.attrs.items()}
-            return Features(
-                np.asarray(_some(values, rows), np.float32),
-                np.asarray(_some(coords, rows), np.int64),
-                **_geometry(told),
-                facts=facts,
-            )
+            yield features, coords
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file of features") from None
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
+    except (OSError, KeyError, ValueError, RuntimeError, AttributeError) as error:
         raise DataError(f"{path}: is no file of features with `features` and `coords` ({error})") from None
 
 
-def _some(data: h5py.Dataset | np.ndarray, rows: Int[np.ndarray, " n"] | slice) -> np.ndarray:
+def _rows(data: h5py.Dataset, width: int) -> int | None:
+    """Rows of a table of so many columns, also behind an axis of one; None if it is none."""
+    fits = data.ndim in (2, 3) and data.shape[-1] == width and (data.ndim == 2 or data.shape[0] == 1)
+    return int(data.shape[-2]) if fits else None
+
+
+def _some(data: h5py.Dataset, rows: Int[np.ndarray, " n"] | slice) -> np.ndarray:
     """Rows in any order; HDF5 itself wants each once, ascending."""
+    first = (0,) if data.ndim == 3 else ()
     if isinstance(rows, slice):
-        return data[rows]
+        return data[(*first, rows)]
     ascending, place = np.unique(rows, return_inverse=True)
-    return data[ascending][place]
+    return data[(*first, ascending)][place]
 
 
-def _geometry(told: Mapping[str, Any]) -> dict[str, Any]:
-    """Size, spacing and spans from the attributes of ``coords``, as far as they tell."""
-    um = (told.get("um_x"), told.get("um_y"))
-    size = (told.get("level0_width"), told.get("level0_height"))
-    span = float(told.get("span_level0") or told.get("patch_size_level0") or told.get("patch_size") or 0)
-    overlap = float(told.get("overlap") or 0) / float(told.get("patch_size") or 1)
+def _features(
+    values: Float32[np.ndarray, "n d"], corners: Int[np.ndarray, "n 2"], coords: h5py.Dataset
+) -> Features:
+    told = {str(k): v for k, v in coords.attrs.items()}
+    facts = {str(k): str(v) for k, v in coords.file.attrs.items()}
+    um, size = (told.get("um_x"), told.get("um_y")), (told.get("level0_width"), told.get("level0_height"))
     if um[0] is None and told.get("level0_magnification"):
         um = (MAGNIFICATION_UM / float(told["level0_magnification"]),) * 2
-    return {
-        "span": span,
-        "step": float(told.get("step_level0") or span * (1 - overlap)),
-        "spacing": Spacing(float(um[0]), float(um[1])) if um[0] and um[1] else None,
-        "size": (int(size[0]), int(size[1])) if size[0] and size[1] else None,
-    }
+    span = _span(told)
+    overlap = float(told.get("overlap") or 0) / float(told.get("patch_size") or 1)
+    return Features(
+        values,
+        corners,
+        span=span,
+        step=float(told.get("step_level0") or span * (1 - overlap)),
+        spacing=Spacing(float(um[0]), float(um[1])) if um[0] and um[1] else None,
+        size=(int(size[0]), int(size[1])) if size[0] and size[1] else None,
+        facts=facts,
+    )
+
+
+def _span(told: Mapping[str, Any]) -> float:
+    """Side of a patch at level 0; NaN where the attributes of ``coords`` do not tell.
+
+    CLAM gives the side at the level that it read (``patch_size``) and that level's ``downsample``.
+    """
+    if known := told.get("span_level0") or told.get("patch_size_level0"):
+        return float(known)
+    scale = float(np.ravel(told.get("downsample", np.nan))[0])
+    if np.isnan(scale) and told.get("patch_level") == 0:
+        scale = 1.0
+    return float(told.get("patch_size") or np.nan) * scale

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mammopath.files import write_text
-from mammopath.slides.extract import Outcome
+from mammopath.slides.job import Outcome
 
 COLUMNS = (
     "slide", "verdict", "patches", "skipped", "um_x", "um_y", "spacing_source", "share", "pen", "sharpness",

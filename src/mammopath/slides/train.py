@@ -13,11 +13,13 @@ from mammopath.model.network import Network
 from mammopath.model.weights import build_network
 from mammopath.objectives.methods import method_recipe
 from mammopath.objectives.objective import Objective
-from mammopath.predict import predict
+from mammopath.parallel import device_of
 from mammopath.progress import Track, silent
-from mammopath.settings import BagSettings
+from mammopath.settings import ModelSettings
+from mammopath.slide_settings import BagSettings
 from mammopath.slides.bags import BagBank, bag_steps
-from mammopath.slides.embed import model_settings
+from mammopath.slides.embed import frozen_trunk, model_settings
+from mammopath.slides.score import score_slide
 from mammopath.train import Step, Watch, fit
 from mammopath.types import Record
 
@@ -63,10 +65,7 @@ def train_bags(
     """
     sites = training_sites(records, train)
     labels = label_table(records, sites)
-    torch.manual_seed(settings.seed)
-    network = build_network(
-        model_settings(settings.trunk).model_copy(update={"image_score": settings.image_score})
-    )
+    network = bag_network(settings)
     recipe = method_recipe("pathology", {"tasks": settings.tasks} | settings.train.overrides)
     objective = Objective(
         recipe,
@@ -74,10 +73,10 @@ def train_bags(
         align_width=network.settings.align_width,
         domains={m: len(names) for m, names in sites.items()},
         steps=settings.train.steps,
-    )
+    ).to(network.device())
     bank = BagBank(files, records, labels, network.shape.prefix, settings.bag, settings.seed)
     log: list[Row] = []
-    watch = Watch(lambda now: {"score": _auc(now, bank, records, val)}, log=log.append, track=track)
+    watch = Watch(lambda now: {"score": _auc(now, files, records, val)}, log=log.append, track=track)
     best = fit(
         network,
         objective,
@@ -90,16 +89,34 @@ def train_bags(
     return Trained(network.eval(), best.step, best.score, log, sites.get("pathology", ()))
 
 
+def bag_network(settings: BagSettings) -> Network:
+    """A network with fresh heads over the trunk that the features come from, on the device asked for."""
+    torch.manual_seed(settings.seed)
+    network = build_network(bag_model(settings))
+    if settings.trunk.weights is None:  # a trunk that is drawn is drawn alike for features and bags
+        network.trunk.load_state_dict(frozen_trunk(settings).trunk.state_dict())
+        network.start_parts()
+    return network.to(device_of(settings.device))
+
+
+def bag_model(settings: BagSettings) -> ModelSettings:
+    """Settings of the network of bags."""
+    return model_settings(settings.trunk).model_copy(update={"image_score": settings.image_score})
+
+
 def _batches(bank: BagBank, train: Sequence[int], settings: BagSettings, network: Network) -> Iterator[Step]:
     for step in bag_steps(bank.records, train, settings.train, seed=settings.seed):
         yield {m: bank.batch(m, picks).to(network.device()) for m, picks in step.items()}
 
 
-def _auc(network: Network, bank: BagBank, records: Sequence[Record], rows: Sequence[int]) -> float:
-    """Of all patches of each slide; the mean of the sites, as order between sites says little."""
-    scores = predict(network, bank, records, rows, size=1)
-    labels = np.array([records[row].malignant for row in scores.rows])
-    sites = np.array([records[row].domain for row in scores.rows])
-    found = [auc(labels[sites == s], scores.logit[sites == s]) for s in np.unique(sites)]
+def _auc(
+    network: Network, files: Mapping[int, Path], records: Sequence[Record], rows: Sequence[int]
+) -> float:
+    """Of all patches of each slide, streamed; the mean of the sites, as order between sites says little."""
+    network.eval()
+    scores = np.array([score_slide(network, files[row]).logit for row in rows])
+    labels = np.array([records[row].malignant for row in rows])
+    sites = np.array([records[row].domain for row in rows])
+    found = [auc(labels[sites == s], scores[sites == s]) for s in np.unique(sites)]
     known = [value for value in found if np.isfinite(value)]
     return float(np.mean(known)) if known else float("nan")
