@@ -19,6 +19,7 @@ from mammopath.images import annotations
 from mammopath.images.annotations import read_drawing
 from mammopath.images.geometry import Frame, paint
 from mammopath.images.outlines import Drawing, Meaning, Outline, closed, interpret
+from mammopath.types import Skipped
 from slide_trees import aperio, asap
 
 SQUARE = ((1.0, 1.0), (9.0, 1.0), (9.0, 9.0), (1.0, 9.0))
@@ -190,6 +191,26 @@ def test_an_unknown_group_is_told_and_leaves_the_slide_incomplete(tmp_path):
     reading = interpret(drawing, meaning, where="a.xml")
     assert len(reading.findings) == 1
     assert [s.why for s in reading.skipped] == ["outlines called 'metastaes' have no known meaning"]
+
+
+def test_a_cut_out_without_a_name_needs_no_meaning(tmp_path):
+    """ImageScope numbers negative regions and seldom names them."""
+    regions = [
+        ('Id="1" Type="0" Text="tumour" NegativeROA="0"', "", SQUARE),
+        ('Id="2" Type="0" Text="" NegativeROA="1"', "", ISLAND),
+    ]
+    drawing = read(tmp_path, aperio(*regions))
+    reading = interpret(drawing, lambda o: Meaning("tumour", 1.0) if o.name else None, where="a.xml")
+    assert reading.is_complete
+    assert painted(reading).sum() == painted(interpret(drawing, meaning, where="a.xml")).sum() == 64 - 9
+
+
+def test_a_drawing_of_another_slide_still_tells_what_was_skipped_before():
+    far = tuple((x + 100, y) for x, y in SQUARE)
+    before = Skipped("a.xml", "annotation", "has 2 different corners that enclose nothing")
+    reading = interpret(Drawing((Outline(far),), (before,)), meaning, where="a.xml", size=(12, 12))
+    assert reading.skipped[0] == before
+    assert len(reading.skipped) == 2
 
 
 def test_a_drawing_of_another_slide_is_not_used_and_one_over_the_edge_is(tmp_path):

@@ -128,6 +128,18 @@ def test_no_lesions_is_nan_and_a_point_outside_is_an_error(regions):
         mark(np.array([[0.5, 9000.0, 10.0]]), regions)
 
 
+def test_a_detection_in_the_part_of_a_cell_that_a_level_leaves_over_counts_in_the_last_cell():
+    """Level 5 of a slide of 3,220 pixels has 100 cells of 32; the last 20 pixels are in none."""
+    tumour = np.zeros((100, 100), bool)
+    tumour[20:80, 40:] = True
+    regions = camelyon16_regions(tumour)
+    found = mark(np.array([[0.9, 3219.0, 1600.0], [0.4, 10.0, 3219.0]]), regions)
+    assert (found.hits.tolist(), found.false_positives.tolist()) == ([0.9], [0.4])
+    for x, y in ((3232.0, 1600.0), (10.0, 3232.0), (-1.0, 10.0), (10.0, -1.0)):
+        with pytest.raises(DataError, match="outside the image"):
+            mark(np.array([[0.5, x, y]]), regions)
+
+
 def test_mammogram_marks_grow_by_the_tolerance():
     lesion = np.zeros((40, 40), bool)
     lesion[10:20, 10:20] = True

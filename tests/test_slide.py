@@ -101,6 +101,11 @@ def test_levels_are_chosen_by_spacing_and_not_by_number(tmp_path: Path) -> None:
     assert finer.level_for(0.5) == 1
 
 
+def test_pixels_that_are_not_square_must_be_fine_enough_both_ways(tmp_path: Path) -> None:
+    slide = open_slide(pyramid(tmp_path / "a.tif", noise(512, 384)), Spacing(0.25, 0.5))
+    assert [slide.level_for(um) for um in (0.25, 0.5, 0.99, 1.0, 2.0)] == [0, 0, 0, 1, 2]
+
+
 def test_a_level_with_the_wanted_spacing_is_cut_and_not_resampled(tmp_path: Path) -> None:
     rgb = noise(512, 384)
     slide = open_slide(pyramid(tmp_path / "a.tif", rgb))
@@ -204,8 +209,12 @@ def test_spacings_come_from_a_table_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["name,mpp\na,1\n", "slide,um\na,zero\n", "slide,um\na,-1\n", "slide,um\na,1\na,2\n"]
-)
+    "text",
+    [
+        "name,mpp\na,1\n", "slide,um\na,zero\n", "slide,um\na,-1\n", "slide,um\na,1\na,2\n", "a.svs,0.25\n",
+        "a.svs,0.25\nb.svs,0.25\n", "", "slide,um\n,0.25\n", 'slide,um\n"a,0.25\n',
+    ],
+)  # fmt: skip
 def test_bad_tables_of_spacings_say_where(tmp_path: Path, text: str) -> None:
     (tmp_path / "s.csv").write_text(text)
     with pytest.raises(DataError, match=r"s\.csv"):

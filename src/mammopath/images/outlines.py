@@ -105,9 +105,9 @@ def interpret(
             f"{size[0]} pixels, the first at x {left:g} to {right:g}, y {top:g} to {bottom:g}: drawn on "
             "another slide?"
         )
-        return Reading((), (Skipped(where, "annotation", why),))
+        return Reading((), (*drawing.skipped, Skipped(where, "annotation", why)))
     told = [(outline, meaning(outline)) for outline in drawing.outlines]
-    unknown = sorted({o.group or o.name for o, what in told if what is None})
+    unknown = sorted({o.group or o.name for o, what in told if what is None and not o.negative})
     skipped = [
         Skipped(where, "annotation", f"outlines called {name!r} have no known meaning") for name in unknown
     ]

@@ -65,8 +65,9 @@ class Slide:
         return Spacing(self.spacing.um_x * found.scale_x, self.spacing.um_y * found.scale_y)
 
     def level_for(self, um: Number) -> int:
-        """The coarsest level that still shows details of ``um`` micrometres; 0 if none does."""
-        fine = [i for i in range(len(self.levels)) if self.level_um(i).um_x <= um * ALMOST]
+        """The coarsest level that still shows details of ``um`` micrometres both ways; 0 if none does."""
+        sides = [self.level_um(i) for i in range(len(self.levels))]
+        fine = [i for i, side in enumerate(sides) if max(side.um_x, side.um_y) <= um * ALMOST]
         return fine[-1] if fine else 0
 
     def read(self, x: Number, y: Number, *, size: tuple[int, int], um: Number) -> UInt8[np.ndarray, "h w 3"]:

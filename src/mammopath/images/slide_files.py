@@ -1,6 +1,7 @@
 """Which files in folders are slides: by their suffix; of the many files of a DICOM slide, the first."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 
 import pydicom
@@ -15,9 +16,18 @@ SUFFIXES = (
 )  # fmt: skip
 """Of slides and plain fields, in small letters."""
 
+PICTURES = (".png", ".jpg", ".jpeg")
+"""Suffixes that fields have, and so do the pictures that scanners and viewers put beside slides."""
+
+_NO_FIELD = re.compile(r"(^|[^a-z])(macro|label|thumb(nail)?s?|overview|preview|mask|heat_?map)s?([^a-z]|$)")
+"""Words in the names of such pictures, or of their folders."""
+
 
 def find_slides(paths: Sequence[Path]) -> list[Path]:
     """Slides among files and folders, in the order of their names; hidden files are left out.
+
+    In a folder, a PNG or JPEG with the name of a slide, or called macro, label, thumbnail, overview, preview,
+    mask or heatmap, is a picture of a slide and no field; one that is given by itself is taken.
 
     Raises:
         DataError: a path does not exist, or there is no slide at all.
@@ -32,9 +42,10 @@ def find_slides(paths: Sequence[Path]) -> list[Path]:
 
 def _within(folder: Path) -> Iterator[Path]:
     series: set[str] = set()
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if hidden or not path.is_file() or path.suffix.lower() not in SUFFIXES:
+    files = [path for path in sorted(folder.rglob("*")) if _is_candidate(path, folder)]
+    stems = {path.stem.lower() for path in files if path.suffix.lower() not in PICTURES}
+    for path in files:
+        if path.suffix.lower() in PICTURES and _shows_a_slide(path, folder, stems):
             continue
         if path.suffix.lower() == ".dcm":
             name = _series(path)
@@ -42,6 +53,20 @@ def _within(folder: Path) -> Iterator[Path]:
                 continue
             series.add(name)
         yield path
+
+
+def _is_candidate(path: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    return not hidden and path.suffix.lower() in SUFFIXES and path.is_file()
+
+
+def _shows_a_slide(path: Path, folder: Path, slides: Set[str]) -> bool:
+    """Whether a picture bears the name of a slide, whole or up to a sign, or one of the telling words."""
+    if any(_NO_FIELD.search(part.lower()) for part in path.relative_to(folder).parts):
+        return True
+    stem = path.stem.lower()
+    starts = [stem[: found.start()] for found in re.finditer(r"[^a-z0-9]", stem)]
+    return not slides.isdisjoint([stem, *starts])
 
 
 def _series(path: Path) -> str:

@@ -51,14 +51,19 @@ def read_spacings(path: Path) -> dict[str, Spacing]:
         DataError: no such file, a column is missing, a row is no positive number, or a slide stands twice.
     """
     try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
-    except (OSError, UnicodeDecodeError) as error:
+        table = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines(), strict=True)
+        named, rows = table.fieldnames or (), list(table)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a table of spacings ({error})") from None
-    if rows and not {"slide", "um"} <= rows[0].keys():
-        raise DataError(f"{path}: needs the columns slide,um in its first line, has {','.join(rows[0])}")
+    if not {"slide", "um"} <= set(named):
+        raise DataError(
+            f"{path}: needs the columns slide,um in its first line, has {','.join(named) or 'nothing'}"
+        )
     found: dict[str, Spacing] = {}
     for line, row in enumerate(rows, start=2):
         name = (row["slide"] or "").strip()
+        if not name:
+            raise DataError(f"{path}, line {line}: names no slide")
         try:
             spacing = Spacing(float(row["um"]), float(row.get("um_y") or row["um"]))
         except (TypeError, ValueError):

@@ -104,7 +104,8 @@ def mark(detections: Float[np.ndarray, "n 3"], regions: Regions | None) -> Marks
         regions: None for an image without lesions.
 
     Raises:
-        DataError: a detection lies outside the image.
+        DataError: a detection lies outside the image, by more than the part of a cell that a level of a
+            pyramid leaves over at its right and lower edge.
     """
     if regions is None:
         return Marks(detections[:, 0], np.empty(0))
@@ -165,14 +166,14 @@ def pointing_hit(
 def _labels_at(regions: Regions, detections: Float[np.ndarray, "n 3"]) -> Int[np.ndarray, " n"]:
     columns, rows = np.floor(detections[:, 1:] / regions.scale).astype(int).T
     height, width = regions.label.shape
-    outside = (rows < 0) | (rows >= height) | (columns < 0) | (columns >= width)
+    outside = (rows < 0) | (rows > height) | (columns < 0) | (columns > width)
     if outside.any():
         x, y = detections[np.argmax(outside), 1:]
         raise DataError(
             f"detection at x={x:g}, y={y:g} lies outside the image of "
             f"{width * regions.scale:g} x {height * regions.scale:g} level-0 pixels; check units and order"
         )
-    return regions.label[rows, columns]
+    return regions.label[np.minimum(rows, height - 1), np.minimum(columns, width - 1)]
 
 
 def _thresholds(images: Sequence[Marks]) -> Float[np.ndarray, " t"]:

@@ -146,13 +146,13 @@ def _sharpness_of(slide: Slide, mask: Bool[np.ndarray, "h w"], um: float, *, loo
     rows, columns = np.nonzero(mask)
     if len(rows) == 0:
         return float("nan")
-    fine = max(1.0, slide.spacing.um_x)
+    um_x, um_y = slide.spacing.um_x, slide.spacing.um_y
+    fine = max(1.0, um_x, um_y)
     found = []
     for i in np.linspace(0, len(rows) - 1, looks + 2).astype(int)[1:-1]:
-        x, y = (columns[i] + 0.5) * um / slide.spacing.um_x, (rows[i] + 0.5) * um / slide.spacing.um_y
-        half = 128 * fine / slide.spacing.um_x
+        x, y = (columns[i] + 0.5) * um - 128 * fine, (rows[i] + 0.5) * um - 128 * fine
         with suppress(ImageReadError):  # damage in one place says nothing of the others
-            region = slide.read(x - half, y - half, size=(256, 256), um=fine)
+            region = slide.read(x / um_x, y / um_y, size=(256, 256), um=fine)
             found.append(sharpness(region[..., 1].astype(float)))
     return float(np.median(found)) if found else float("nan")
 

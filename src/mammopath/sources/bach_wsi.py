@@ -1,14 +1,15 @@
 """BACH / ICIAR 2018, part B: slides of breast tissue, H&E, ten of them outlined (Aresta et al. 2019)."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mammopath.errors import DataError
 from mammopath.images.outlines import Meaning, Outline, area
-from mammopath.sources.slides import SLIDE, files_by_name, read_header, read_outlines
+from mammopath.images.slide_spacing import spacing_of
+from mammopath.sources.slides import NO_SPACINGS, SLIDE, Header, files_by_name, read_header, read_outlines
 from mammopath.sources.source import ANNOTATED, Source
-from mammopath.types import SEVERITIES, UNKNOWN, Record, Skipped
+from mammopath.types import SEVERITIES, UNKNOWN, Record, Skipped, Spacing
 
 _NAME = re.compile(r".+")
 
@@ -31,12 +32,16 @@ def meaning(outline: Outline) -> Meaning | None:
     return None
 
 
-def index(root: Path) -> Iterator[Record | Skipped]:
+def index(root: Path, spacings: Mapping[str, Spacing] = NO_SPACINGS) -> Iterator[Record | Skipped]:
     """List the slides of BACH: ``WSI/A01.svs`` with ``A01.xml`` (Aperio; ASAP in copies), and those without.
 
     Regions lie within regions, and the smaller one tells: findings are listed from the largest to the
     smallest, to be painted in this order. A slide is as severe as its worst region; one without an XML is not
     labelled.
+
+    Args:
+        root: folder of the data set.
+        spacings: by name of slide, in place of headers.
 
     Raises:
         DataError: no slide is found.
@@ -47,14 +52,14 @@ def index(root: Path) -> Iterator[Record | Skipped]:
     drawings, more = files_by_name(root, (".xml",), _NAME)
     yield from (*doubles, *more)
     for name, path in slides.items():
-        yield from _slide(path, root, drawings.get(name))
+        header = read_header(path, spacing_of(path, spacings))
+        if isinstance(header, Skipped):
+            yield header
+        else:
+            yield from _slide(path, header, root, drawing=drawings.get(name))
 
 
-def _slide(path: Path, root: Path, drawing: Path | None) -> Iterator[Record | Skipped]:
-    header = read_header(path)
-    if isinstance(header, Skipped):
-        yield header
-        return
+def _slide(path: Path, header: Header, root: Path, *, drawing: Path | None) -> Iterator[Record | Skipped]:
     reading = read_outlines(drawing, meaning, header)
     yield from reading.skipped
     findings = sorted(reading.findings, key=lambda finding: -area(finding.points))
@@ -80,6 +85,7 @@ def _slide(path: Path, root: Path, drawing: Path | None) -> Iterator[Record | Sk
 
 SOURCE = Source(
     index=index,
+    index_spaced=index,
     about="BACH (ICIAR 2018) part B, whole slides of breast tissue, H&E, Porto",
     licence="CC BY-NC-ND 4.0",
 )

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from mammopath.errors import DataError
 from mammopath.images.outlines import Meaning
+from mammopath.images.slide_spacing import spacing_of
 from mammopath.sources.camelyon_tables import Reference, read_reference
 from mammopath.sources.slides import (
     MATERIAL,
+    NO_SPACINGS,
     SLIDE,
     Header,
     by_group,
@@ -19,7 +21,7 @@ from mammopath.sources.slides import (
     read_outlines,
 )
 from mammopath.sources.source import ANNOTATED, Source
-from mammopath.types import UNKNOWN, Record, Skipped
+from mammopath.types import UNKNOWN, Record, Skipped, Spacing
 
 _NAME = re.compile(r"(normal|tumor|test)_(\d{3})")
 
@@ -53,15 +55,20 @@ class _Found:
     slides: Mapping[str, Path]
     drawings: Mapping[str, Path]
     reference: Mapping[str, Reference]
+    spacings: Mapping[str, Spacing]
 
 
-def index(root: Path) -> Iterator[Record | Skipped]:
+def index(root: Path, spacings: Mapping[str, Spacing] = NO_SPACINGS) -> Iterator[Record | Skipped]:
     """List the slides of CAMELYON16.
 
     Takes the layout of the challenge (``training/{normal,tumor}``, ``testing/images``,
     ``lesion_annotations``) and that of the archive (``images``, ``annotations``); ``reference.csv`` may be
     anywhere. Labels come from names and the reference, never from an XML that is missing: a tumour slide
     without one is a tumour slide that is not outlined.
+
+    Args:
+        root: folder of the data set.
+        spacings: by name of slide, in place of headers.
 
     Raises:
         DataError: no slide is found, or the reference is none.
@@ -80,7 +87,7 @@ def index(root: Path) -> Iterator[Record | Skipped]:
     elif any(name.startswith("test") for name in slides):
         why = "there is none, so the labels of test slides without an outline are not known"
         yield Skipped(str(root / "reference.csv"), "missing", why)
-    found = _Found(slides, drawings, reference)
+    found = _Found(slides, drawings, reference, spacings)
     for name, path in slides.items():
         yield from _slide(name, path, root, found)
 
@@ -92,7 +99,7 @@ def _slide(name: str, path: Path, root: Path, found: _Found) -> Iterator[Record 
     if name == MISCLASSIFIED and RENAMED in found.slides:
         yield Skipped(str(path), "annotation", f"is not normal: it is {RENAMED}, which is here too")
         return
-    header = read_header(path)
+    header = read_header(path, spacing_of(path, found.spacings))
     if isinstance(header, Skipped):
         yield header
         return
@@ -151,6 +158,7 @@ def _centre(header: Header) -> str:
 
 SOURCE = Source(
     index=index,
+    index_spaced=index,
     about="CAMELYON16, whole slides of sentinel lymph nodes, H&E, Nijmegen and Utrecht",
     licence="CC0",
     editions={

@@ -1,15 +1,18 @@
 """CAMELYON17: 1,000 slides of lymph nodes, H&E, of 200 patients, five Dutch centres (Bandi et al. 2019)."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mammopath.errors import DataError
 from mammopath.images.outlines import Meaning
+from mammopath.images.slide_spacing import spacing_of
 from mammopath.sources.camelyon_tables import Stages, read_stages
 from mammopath.sources.slides import (
     MATERIAL,
+    NO_SPACINGS,
     SLIDE,
+    Header,
     by_group,
     files_by_name,
     packed,
@@ -17,7 +20,7 @@ from mammopath.sources.slides import (
     read_outlines,
 )
 from mammopath.sources.source import ANNOTATED, Source
-from mammopath.types import UNKNOWN, Record, Skipped
+from mammopath.types import UNKNOWN, Record, Skipped, Spacing
 
 _NAME = re.compile(r"patient_(\d{3})_node_(\d)")
 _FOLDER = re.compile(r"cent(?:er|re)_(\d)", re.IGNORECASE)
@@ -33,7 +36,7 @@ GROUPS = {"metastases": Meaning("metastasis", 1.0), "normal": Meaning(use="hole"
 NO_STAGES = Stages({}, {}, {})
 
 
-def index(root: Path) -> Iterator[Record | Skipped]:
+def index(root: Path, spacings: Mapping[str, Spacing] = NO_SPACINGS) -> Iterator[Record | Skipped]:
     """List the slides of CAMELYON17.
 
     Takes the layout of the challenge (``training/center_0/patient_000_node_0.tif``,
@@ -42,6 +45,10 @@ def index(root: Path) -> Iterator[Record | Skipped]:
     no XML is not outlined, and never negative.
 
     Each slide has the attributes ``node`` (class of its node) and ``pn`` (stage of its patient), where known.
+
+    Args:
+        root: folder of the data set.
+        spacings: by name of slide, in place of headers.
 
     Raises:
         DataError: no slide is found, or the table of stages is none.
@@ -62,15 +69,18 @@ def index(root: Path) -> Iterator[Record | Skipped]:
     else:
         yield Skipped(str(root / "stage_labels.csv"), "missing", "there is none, so no label is known")
     for name, path in slides.items():
-        yield from _slide(path, root, stages, drawings.get(name))
+        header = read_header(path, spacing_of(path, spacings))
+        if isinstance(header, Skipped):
+            yield header
+        else:
+            yield from _slide(path, header, root, stages=stages, drawing=drawings.get(name))
 
 
-def _slide(path: Path, root: Path, stages: Stages, drawing: Path | None) -> Iterator[Record | Skipped]:
+def _slide(
+    path: Path, header: Header, root: Path, *, stages: Stages, drawing: Path | None
+) -> Iterator[Record | Skipped]:
     name = path.stem.lower()
-    patient, header = name[: len("patient_000")], read_header(path)
-    if isinstance(header, Skipped):
-        yield header
-        return
+    patient = name[: len("patient_000")]
     reading = read_outlines(drawing, by_group(GROUPS), header)
     yield from reading.skipped
     node, stage = stages.nodes.get(name, ""), stages.patients.get(patient, "")
@@ -111,6 +121,7 @@ def _centre(path: Path, patient: str, stages: Stages) -> str:
 
 SOURCE = Source(
     index=index,
+    index_spaced=index,
     about="CAMELYON17, whole slides of lymph nodes with pN stages, H&E, five Dutch centres",
     licence="CC0",
     editions={

@@ -85,6 +85,8 @@ def read_reference(path: Path) -> tuple[dict[str, Reference], list[Skipped]]:
 def read_stages(path: Path) -> Stages:
     """Stages of patients and classes of nodes of CAMELYON17, with or without header and column of centres.
 
+    Their words may be in capitals or small letters.
+
     Raises:
         DataError: not a readable table, or no row of it is of a patient or node.
     """
@@ -92,13 +94,16 @@ def read_stages(path: Path) -> Stages:
     nodes: dict[str, str] = {}
     centres: dict[str, str] = {}
     skipped = []
-    for number, (name, *rest) in _rows(path):
-        match, stage = _PATIENT.fullmatch(name), rest[0] if rest else ""
-        allowed = NODE_CLASSES if match and match[2] else STAGES
-        if not match or stage not in allowed:
-            if number > 1:
-                why = f"not a row of stages: {','.join([name, *rest])!r}"
-                skipped.append(Skipped(f"{path}:{number}", "annotation", why))
+    rows = list(_rows(path))
+    if rows and not _PATIENT.fullmatch(rows[0][1][0]) and "stage" in map(str.lower, rows[0][1]):
+        rows.pop(0)
+    for number, (name, *rest) in rows:
+        match = _PATIENT.fullmatch(name)
+        words = {word.lower(): word for word in (NODE_CLASSES if match and match[2] else STAGES)}
+        stage = words.get(rest[0].lower() if rest else "")
+        if not match or stage is None:
+            why = f"not a row of stages: {','.join([name, *rest])!r}"
+            skipped.append(Skipped(f"{path}:{number}", "annotation", why))
             continue
         whose = match[1].lower()
         if match[2]:

@@ -7,10 +7,11 @@ from pathlib import Path
 from mammopath.errors import DataError
 from mammopath.images.outlines import Reading
 from mammopath.images.slide_files import find_slides
+from mammopath.images.slide_spacing import spacing_of
 from mammopath.sources.columns import ATTRIBUTE, COLUMNS, Row, read_cells
 from mammopath.sources.hospital_files import drawing_of, name_slides, slide_named
 from mammopath.sources.hospital_words import meaning
-from mammopath.sources.slides import SLIDE, Header, read_header, read_outlines
+from mammopath.sources.slides import NO_SPACINGS, SLIDE, Header, read_header, read_outlines
 from mammopath.sources.source import Source
 from mammopath.sources.table import attributes_of, demand_known_words, label_of
 from mammopath.sources.words import read_number
@@ -34,12 +35,13 @@ HOSPITAL_COLUMNS: Mapping[str, str] = {
 _LEVELS = {"node": NODE_CLASSES, "pn": ORDINALS["pathology"].levels}
 
 
-def index(root: Path) -> Iterator[Record | Skipped]:
+def index(root: Path, spacings: Mapping[str, Spacing] = NO_SPACINGS) -> Iterator[Record | Skipped]:
     """List the slides of a table, in its order, then the slides that have no row.
 
     Args:
         root: a folder with ``slides.csv`` (``HOSPITAL_COLUMNS``), or a table of another name beside its
             slides.
+        spacings: by name of slide, in place of headers; a row's own column goes before.
 
     Raises:
         DataError: no table, missing or unknown columns, a label that is none of the allowed words, or no
@@ -60,15 +62,17 @@ def index(root: Path) -> Iterator[Record | Skipped]:
             yield path
             continue
         used.add(path)
-        yield from _slide(path, row, where, table.parent)
+        yield from _slide(path, row, where, root=table.parent, spacings=spacings)
     for path in slides:
         if path not in used:
             yield Skipped(str(path), "annotation", f"has no row in {table.name}")
 
 
-def _slide(path: Path, row: Row, where: str, root: Path) -> Iterator[Record | Skipped]:
+def _slide(
+    path: Path, row: Row, where: str, *, root: Path, spacings: Mapping[str, Spacing]
+) -> Iterator[Record | Skipped]:
     try:
-        header = read_header(path, _spacing(row))
+        header = read_header(path, _spacing(row) or spacing_of(path, spacings))
         drawing = drawing_of(path, row.get("annotation", ""), root)
         if isinstance(header, Skipped):
             yield header
@@ -153,6 +157,7 @@ def _demand_columns(row: Row, table: Path) -> None:
 
 SOURCE = Source(
     index=index,
+    index_spaced=index,
     about="a folder of slides with a table of patients, sites and labels beside them",
     licence="that of the slides",
 )

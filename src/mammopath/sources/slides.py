@@ -17,6 +17,9 @@ SLIDE = {"image": "slide"}
 MATERIAL = "material"
 """Attribute that names the slides that pixels come from, where several data sets are cut from the same."""
 
+NO_SPACINGS: Mapping[str, Spacing] = {}
+"""Every header is believed."""
+
 _NOT_SLIDES = re.compile(r"mask|evaluation|background|thumbnail|ground_?truth|__MACOSX", re.IGNORECASE)
 """Folders that hold pictures named as slides are, but are none."""
 
@@ -39,12 +42,18 @@ class Header:
 
 
 def read_header(path: Path, spacing: Spacing | None = None) -> Header | Skipped:
-    """Size and spacing of a slide, or why it is left out; ``spacing`` stands in place of the header's."""
+    """Size and spacing of a slide, or why it is left out, and what to do about it.
+
+    Args:
+        path: the slide.
+        spacing: in place of what its header says.
+    """
     try:
         with open_slide(path, spacing) as slide:
             return Header((slide.height, slide.width), slide.spacing, slide.spacing_source)
     except ImageReadError as error:
-        return Skipped(str(path), error.code, error.why)
+        hint = f"; {error.hint}" if error.code == "geometry" and error.hint else ""
+        return Skipped(str(path), error.code, error.why + hint)
 
 
 def read_outlines(path: Path | None, meaning: Callable[[Outline], Meaning | None], header: Header) -> Reading:
@@ -61,9 +70,9 @@ def read_outlines(path: Path | None, meaning: Callable[[Outline], Meaning | None
         drawing = read_drawing(path)
     except DataError as error:
         return Reading((), (Skipped(str(path), "annotation", str(error).removeprefix(f"{path}: ")),))
-    um = header.spacing.um_x
-    if abs(drawing.um / um - 1) > _SAME_UM:
-        why = f"was drawn on pixels of {drawing.um:g} um, the slide has {um:g}: drawn on another slide?"
+    low, high = sorted((header.spacing.um_x, header.spacing.um_y))
+    if drawing.um < low * (1 - _SAME_UM) or drawing.um > high * (1 + _SAME_UM):
+        why = f"was drawn on pixels of {drawing.um:g} um, the slide has {high:g}: drawn on another slide?"
         return Reading((), (Skipped(str(path), "annotation", why),))
     return interpret(drawing, meaning, where=str(path), size=header.size)
 

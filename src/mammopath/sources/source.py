@@ -7,10 +7,13 @@ from pathlib import Path
 
 from mammopath.errors import DataError, ImageReadError
 from mammopath.images.raster import read_size
-from mammopath.types import SEVERITIES, Record, Skipped
+from mammopath.types import SEVERITIES, Record, Skipped, Spacing
 
 Index = Callable[[Path], Iterator[Record | Skipped]]
 """Lists the images under a folder, one at a time; what cannot be used becomes Skipped."""
+
+SpacedIndex = Callable[[Path, Mapping[str, Spacing]], Iterator[Record | Skipped]]
+"""Likewise, with sizes of pixels by name of file, with or without suffix, in place of what headers say."""
 
 ANNOTATED = {"annotated": "yes"}
 """Attribute of images all of whose lesions are among the findings, so that elsewhere there is none."""
@@ -25,12 +28,14 @@ class Source:
         about: one line for people.
         licence: what its publisher allows.
         editions: counts that must be found, by edition; empty where none are known. Keys as of ``count``.
+        index_spaced: lists its records with spacings that are given; None where headers are not asked.
     """
 
     index: Index
     about: str
     licence: str
     editions: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    index_spaced: SpacedIndex | None = None
 
 
 @dataclass(frozen=True)
