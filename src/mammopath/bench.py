@@ -1,16 +1,20 @@
 """A cohort on the bench: readable records, and their views at the cut where the trunk is frozen."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from mammopath.cohort import manifest
+from mammopath.cohort.check import check_records
+from mammopath.cohort.facts import cohort_facts
 from mammopath.cohort.loader import Labels
 from mammopath.cohort.manifest import Manifest
 from mammopath.cohort.splits import thin
 from mammopath.cohort.store import TokenStore
 from mammopath.cohort.views import standard_views
 from mammopath.errors import ConfigError, DataError, ImageReadError
+from mammopath.evaluate import stamp
 from mammopath.features import Bank, SampleBank, TokenBank, ViewKeys, plain_view, token_keys
 from mammopath.filling import Wanted, fill
 from mammopath.images.packed import file_of
@@ -34,6 +38,7 @@ class Bench:
         skipped: what could not, with reasons.
         fingerprint: of the manifests.
         sources: names of the sources.
+        stamp: what a reader of any single output must know (``evaluate.stamp``); empty for nothing.
         store: activations at the cut, ``keys`` their names; none where the trunk is trained from images.
         samples: plain views kept in memory where there is no store.
     """
@@ -45,12 +50,25 @@ class Bench:
     store: TokenStore | None = None
     keys: Sequence[ViewKeys] = ()
     samples: dict[int, Sample] = field(default_factory=dict)
+    stamp: str = ""
 
     def bank(self, labels: Labels, settings: RunSettings, network: Network) -> Bank:
         """Where batches get their content."""
         if self.store:
             return TokenBank(self.store, self.keys, labels)
         return SampleBank(self.records, labels, settings, network, kept=self.samples)
+
+
+def data_facts(bench: Bench) -> dict[str, Any]:
+    """What is known of a bench's images and wrong with them, for JSON; every image is read once more."""
+    facts = {"fingerprint": bench.fingerprint} | cohort_facts(bench.records)
+    facts["check"] = [vars(finding) for finding in check_records(bench.records).findings]
+    return facts | {"skipped": [{"where": s.where, "code": s.code, "why": s.why} for s in bench.skipped]}
+
+
+def stamped(bench: Bench, facts: Mapping[str, Any]) -> Bench:
+    """The bench, with the stamp that its facts call for."""
+    return replace(bench, stamp=stamp(facts))
 
 
 def read_cohort(settings: DataSettings) -> Manifest:
@@ -89,7 +107,7 @@ def prepare_bench(
         track: shows progress.
 
     Raises:
-        DataError: an image is unreadable and ``strict``, or none is readable.
+        DataError: an image is unreadable and ``strict``, or none of a source is readable.
     """
     cohort = read_cohort(settings.data)
     records = [cohort.records[i] for i in thin(cohort.records, limit=settings.data.limit, seed=0)]
@@ -108,6 +126,7 @@ def prepare_bench(
         records, samples, unread = _samples(records, network, settings, track=track)
         skipped = [*cohort.skipped, *unread]
         bench = Bench(records, skipped, cohort.fingerprint, cohort.sources, samples=samples)
+    _demand_sources(cohort.records, bench)
     return _demand(bench, strict=strict)
 
 
@@ -143,6 +162,19 @@ def _samples(
             continue
         kept.append(records[i])
     return kept, samples, unread
+
+
+def _demand_sources(listed: Sequence[Record], bench: Bench) -> None:
+    """A study that silently goes on without one of its data sets would be taken for one with it."""
+    left = {_source(r.image_id) for r in bench.records}
+    for name in sorted({_source(r.image_id) for r in listed} - left):
+        reasons = [s for s in bench.skipped if _source(s.where) == name]
+        first = f"; the first: {reasons[0].where}: {reasons[0].why}" if reasons else "; raise data.limit"
+        raise DataError(f"no image of {name} can be used{first}. Mend it, or take the source out of data")
+
+
+def _source(image_id: str) -> str:
+    return image_id.split("/")[0]
 
 
 def _demand(bench: Bench, *, strict: bool) -> Bench:
