@@ -309,7 +309,7 @@ def test_content_decides_how_an_image_is_read(tmp_path):
     assert np.array_equal(read_image(tmp_path / "odd-name").pixels, pixels)
     assert np.array_equal(read_image(tmp_path / "b.png").pixels, pixels)
     assert read_header(tmp_path / "odd-name") == Header(
-        20, 14, Spacing(100.0, 100.0), "L", decoder=decoder_name(EXPLICIT)
+        20, 14, Spacing(100.0, 100.0), "L", decoder=decoder_name(EXPLICIT), spacing_tag="ImagerPixelSpacing"
     )
     assert read_header(tmp_path / "b.png") == read_image(tmp_path / "b.png").header == Header(20, 14)
     assert is_dicom((tmp_path / "odd-name").read_bytes()[:132])

@@ -12,6 +12,7 @@ from pydicom.encaps import generate_frames
 from pydicom.pixels import get_decoder
 
 from mammopath.errors import ImageReadError
+from mammopath.images.streams import Claim, claim_of, is_followed
 
 Stored = Integer[np.ndarray, "h w"]
 
@@ -64,15 +65,23 @@ def decoder_name(syntax: str) -> str:
     return f"{CODECS[syntax].name} {imagecodecs.__version__}" if syntax in CODECS else ""
 
 
-def stored_values(header: pydicom.Dataset, path: Path) -> Stored:
+@dataclass(frozen=True)
+class Decoded:
+    """Stored values, and whether bits beside the stored ones were set: overlays of old files, or a lie."""
+
+    values: Stored
+    has_other_bits: bool
+
+
+def stored_values(header: pydicom.Dataset, path: Path) -> Decoded:
     """Decode the pixels of one frame of one sample per pixel, before any rescaling.
 
-    Bits outside the stored ones, where old files keep overlays, are cleared; signed values get their sign
-    (PS3.5 section 8.1.1).
+    Bits outside the stored ones, where old files keep overlays, are cleared in uncompressed pixels; signed
+    values get their sign (PS3.5 section 8.1.1).
 
     Raises:
-        ImageReadError: ``unsupported`` transfer syntax, ``truncated``, or ``pixels`` where the decoded frame
-            is not what the header says.
+        ImageReadError: ``unsupported`` transfer syntax, ``truncated``, or ``pixels`` where the code stream or
+            the decoded frame is not what the header says: another size, sign, more bits, or two frames.
     """
     syntax = str(header.file_meta.TransferSyntaxUID)
     shape = (int(header.Rows), int(header.Columns))
@@ -80,7 +89,7 @@ def stored_values(header: pydicom.Dataset, path: Path) -> Stored:
         values = _native(header, shape, path)
     elif syntax == RLE:
         decoder = get_decoder(header.file_meta.TransferSyntaxUID)
-        values, _ = decoder.as_array(header, decoding_plugin="pydicom", raw=True)
+        values, _ = decoder.as_array(header, decoding_plugin="pydicom", raw=True, correct_unused_bits=False)
     elif syntax in CODECS:
         values = CODECS[syntax].decode(_frame(header, path))
     else:
@@ -92,14 +101,52 @@ def stored_values(header: pydicom.Dataset, path: Path) -> Stored:
         raise ImageReadError(
             path, f"decodes to {values.dtype} {values.shape}, but its header says {shape}", code="pixels"
         )
-    return _clean(values, header)
+    found = _clean(values, header)
+    if found.has_other_bits and syntax not in NATIVE:
+        why = f"its compressed pixels do not fit the {header.BitsStored} bits that its header says"
+        raise ImageReadError(path, why, code="pixels", hint="have it sent uncompressed")
+    return found
+
+
+def clear_other_bits(header: pydicom.Dataset, path: Path) -> None:
+    """Clear the bits of ``PixelData`` that hold no pixels, where old files keep overlays (PS3.5 8.1.2).
+
+    Raises:
+        ImageReadError: as ``stored_values``, which also says that compressed pixels have no such bits.
+    """
+    found = stored_values(header, path)
+    if not found.has_other_bits:
+        return
+    bits, stored = int(header.BitsAllocated), int(header.BitsStored)
+    shift = int(header.get("HighBit", stored - 1)) + 1 - stored
+    order = ">" if str(header.file_meta.TransferSyntaxUID) == BIG_ENDIAN else "<"
+    values = (found.values.astype(np.int32) << shift).astype(f"{order}i{bits // 8}")
+    header.PixelData = values.tobytes() + b"\0" * (values.nbytes % 2)
 
 
 def _frame(header: pydicom.Dataset, path: Path) -> bytes:
-    """The one compressed frame; not all decoders notice that its end is missing."""
-    frame = next(generate_frames(header.PixelData, number_of_frames=1))
+    """The one compressed frame, whose own header agrees with that of the file.
+
+    Not all decoders notice that its end is missing, or that there is a second one; and what it claims is
+    looked at first, since decoders make room for it.
+    """
+    frame, *others = generate_frames(header.PixelData, number_of_frames=1)
     if _END not in frame[-_PADDING:]:
         raise ImageReadError(path, "its compressed pixels end early", code="truncated", hint="copy it again")
+    if others or is_followed(frame):
+        raise ImageReadError(path, "holds more frames than its header says", code="pixels")
+    claim = claim_of(frame)
+    if claim is None:
+        raise ImageReadError(path, "its compressed pixels have no header", code="pixels")
+    told = Claim(int(header.Rows), int(header.Columns), 1, claim.bits, claim.is_signed)
+    if claim != told:
+        why = (
+            f"its compressed pixels are {claim.width} x {claim.height} of {claim.samples} samples, but its "
+            f"header says {told.width} x {told.height} of 1"
+        )
+        raise ImageReadError(path, why, code="pixels")
+    if claim.is_signed is not None and claim.is_signed != (header.get("PixelRepresentation", 0) == 1):
+        raise ImageReadError(path, "its compressed pixels have another sign than it says", code="pixels")
     return frame
 
 
@@ -117,13 +164,20 @@ def _native(header: pydicom.Dataset, shape: tuple[int, int], path: Path) -> Stor
     return np.frombuffer(header.PixelData[:needed], dtype=f"{order}u{bits // 8}").reshape(shape)
 
 
-def _clean(values: Stored, header: pydicom.Dataset) -> Stored:
+def _clean(values: Stored, header: pydicom.Dataset) -> Decoded:
     stored, high = int(header.BitsStored), int(header.get("HighBit", int(header.BitsStored) - 1))
-    signed = header.get("PixelRepresentation", 0) == 1
-    if not signed and high == stored - 1 and values.dtype.kind == "u" and values.max() < 1 << stored:
-        return values.astype(np.uint16, copy=False)
-    values = (values.astype(np.int64) >> (high + 1 - stored)) & ((1 << stored) - 1)
-    if signed:
-        sign = 1 << (stored - 1)
-        return ((values ^ sign) - sign).astype(np.int32)
-    return values.astype(np.uint16)
+    is_signed = header.get("PixelRepresentation", 0) == 1
+    if not is_signed and high == stored - 1 and values.dtype.kind == "u" and values.max() < 1 << stored:
+        return Decoded(values.astype(np.uint16, copy=False), False)
+    whole = values.astype(np.int32)
+    shift, mask = high + 1 - stored, (1 << stored) - 1
+    found = (whole >> shift) & mask
+    others = whole & ((1 << int(header.BitsAllocated)) - 1) & ~(mask << shift)
+    if not is_signed:
+        return Decoded(found.astype(np.uint16), bool(others.any()))
+    sign = 1 << (stored - 1)
+    found = (found ^ sign) - sign
+    extended = (1 << int(header.BitsAllocated)) - (
+        1 << (high + 1)
+    )  # all bits above those of a negative value
+    return Decoded(found, bool((others[(others != extended) | (found >= 0)] != 0).any()))

@@ -1,12 +1,15 @@
 """What a DICOM header says around its image: whose it is, how and where it was taken, what is special."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
 
-from mammopath.images.dicom import Intent, read_dicom_header
+from mammopath.errors import ImageReadError
+from mammopath.images.dicom import header_of
+from mammopath.images.dicom_file import open_dicom
+from mammopath.images.dicom_words import Intent, is_capture, text_of
 from mammopath.images.guard import decoding
 from mammopath.types import Spacing
 
@@ -39,7 +42,7 @@ class Facts:
         is_special: spot, magnified, implant-displaced, rolled or stereotactic view.
         has_text: annotations are burned into the pixels, as far as the header says.
         places: institution, station, manufacturer, model and detector, where they are told.
-        warnings: as in ``DicomHeader``.
+        warnings, spacing_tag: as in ``DicomHeader``.
     """
 
     instance: str
@@ -59,57 +62,98 @@ class Facts:
     has_text: bool
     places: Mapping[str, str]
     warnings: tuple[str, ...]
+    spacing_tag: str
+
+
+_FLAGS: Mapping[str, str] = {
+    "window": "window_ignored",
+    "table": "voi_table_ignored",
+    "function": "voi_function_unknown",
+    "spacing": "no_spacing",
+    "magnification": "magnification_ignored",
+    "side": "side_contradicted",
+    "view": "view_contradicted",
+    "intent": "intent_contradicted",
+    "photometric": "photometric_contradicted",
+    "bits": "bits_cleared",
+}
+"""Warning of ``DicomHeader`` -> flag of a record (``sources.flags``)."""
+
+
+def flags_of_warnings(warnings: Iterable[str]) -> set[str]:
+    """Flags of a record for the warnings of its header (``Header``, ``DicomHeader`` or ``Facts``)."""
+    return {_FLAGS[warning] for warning in warnings}
+
+
+def flags_of_facts(facts: Facts) -> set[str]:
+    """Flags of one mammogram by itself: what is odd about it, told by its header alone."""
+    found = {
+        "special_view": facts.is_special,
+        "view_unknown": not facts.view,
+        "side_unknown": not facts.laterality,
+        "burned_in": facts.has_text,
+        "no_spacing": facts.spacing is None,
+        "for_processing": facts.intent == "processing",
+    }
+    return {name for name, so in found.items() if so} | flags_of_warnings(facts.warnings)
 
 
 def read_facts(path: Path) -> Facts:
     """Read what stands around a mammogram, without its pixels.
 
     Raises:
-        ImageReadError: as ``read_dicom_header``.
+        ImageReadError: as ``read_dicom_header``; or ``unsupported``: a secondary capture.
     """
-    header = read_dicom_header(path)
     with decoding(path):
-        data = pydicom.dcmread(path, stop_before_pixels=True)
-        time = _text(data, "AcquisitionTime") or _text(data, "ContentTime")
-        number = _text(data, "InstanceNumber")
-        return Facts(
-            instance=_text(data, "SOPInstanceUID"),
-            study=_text(data, "StudyInstanceUID"),
-            patient=header.patient,
-            name=_text(data, "PatientName"),
-            is_deidentified=_text(data, "PatientIdentityRemoved").upper() == "YES",
-            accession=_text(data, "AccessionNumber"),
-            date=_text(data, "StudyDate"),
-            taken=(_text(data, "AcquisitionDate") + time, int(number) if number.isdigit() else 0),
-            laterality=header.laterality,
-            view=header.view,
-            intent=header.intent,
-            spacing=header.spacing,
-            size=(header.height, header.width),
-            is_special=_is_special(data),
-            has_text=_text(data, "BurnedInAnnotation").upper() == "YES",
-            places={name: _text(data, keyword) for name, keyword in _PLACES.items() if _text(data, keyword)},
-            warnings=header.warnings,
-        )
+        return facts_of(open_dicom(path, pixels=False), path)
 
 
-def _text(data: pydicom.Dataset, keyword: str) -> str:
-    value = data.get(keyword)
-    return "" if value is None else str(value).strip()
+def facts_of(data: pydicom.Dataset, path: Path) -> Facts:
+    """What the elements of the file at ``path`` say around a mammogram.
+
+    Raises:
+        ImageReadError: as ``read_facts``. Other errors pass through; call it inside ``decoding``.
+    """
+    header = header_of(data, path)
+    if is_capture(data):
+        why = "is a secondary capture, such as a picture of a screen"
+        raise ImageReadError(path, why, code="unsupported", hint="export the mammogram itself")
+    time = text_of(data, "AcquisitionTime") or text_of(data, "ContentTime")
+    number = text_of(data, "InstanceNumber")
+    return Facts(
+        instance=text_of(data, "SOPInstanceUID"),
+        study=text_of(data, "StudyInstanceUID"),
+        patient=header.patient,
+        name=text_of(data, "PatientName"),
+        is_deidentified=text_of(data, "PatientIdentityRemoved").upper() == "YES",
+        accession=text_of(data, "AccessionNumber"),
+        date=text_of(data, "StudyDate"),
+        taken=(text_of(data, "AcquisitionDate") + time, int(number) if number.isdigit() else 0),
+        laterality=header.laterality,
+        view=header.view,
+        intent=header.intent,
+        spacing=header.spacing,
+        size=(header.height, header.width),
+        is_special=_is_special(data),
+        has_text=text_of(data, "BurnedInAnnotation").upper() == "YES",
+        places={name: text_of(data, keyword) for name, keyword in _PLACES.items() if text_of(data, keyword)},
+        warnings=header.warnings,
+        spacing_tag=header.spacing_tag,
+    )
 
 
 def _is_special(data: pydicom.Dataset) -> bool:
     """A view modifier (PS3.16 CID 4015), a magnified or spot view by its paddle, or a stereotactic one."""
     views = data.get("ViewCodeSequence") or []
-    magnification = _text(data, "EstimatedRadiographicMagnificationFactor")
+    magnification = text_of(data, "EstimatedRadiographicMagnificationFactor")
     try:
         enlarged = float(magnification or 1) >= _MAGNIFIED
     except ValueError:
         enlarged = False
-    paddle = _text(data, "PaddleDescription").upper()
+    paddle = text_of(data, "PaddleDescription").upper()
     return (
         any(view.get("ViewModifierCodeSequence") for view in views)
         or enlarged
         or any(word in paddle for word in _PADDLES)
-        or "STEREO" in _text(data, "ImageType").upper()
+        or "STEREO" in text_of(data, "ImageType").upper()
     )

@@ -4,6 +4,7 @@ import io
 import itertools
 import re
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
 import tifffile
@@ -36,28 +37,48 @@ def png_size(file: io.BufferedIOBase, path: Path) -> tuple[int, int]:
     return height, width
 
 
-_FRAME_MARKERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
-"""Start-of-frame markers: SOF0..SOF15 without DHT, JPG, DAC (T.81 table B.1)."""
+_FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
+"""Start-of-frame markers: SOF0..SOF15 without DHT, JPG, DAC (T.81 table B.1), and SOF55 of JPEG-LS (T.87)."""
 
 
-def jpeg_size(file: io.BufferedIOBase, path: Path) -> tuple[int, int]:
-    """Height and width of a JPEG (ITU-T T.81, annex B).
+@dataclass(frozen=True)
+class JpegFrame:
+    """Frame header of a JPEG or JPEG-LS code stream: its size, samples per pixel, and bits of each."""
 
-    Raises:
-        ImageReadError: ``truncated``: no frame header, or no end-of-image marker.
-    """
+    height: int
+    width: int
+    samples: int
+    bits: int
+
+
+def jpeg_frame(file: io.BufferedIOBase) -> JpegFrame | None:
+    """The frame header of a JPEG or JPEG-LS (ITU-T T.81, annex B; T.87, annex C); None if there is none."""
     file.seek(2)
     while len(head := file.read(4)) == 4 and head[0] == 0xFF:
         length = int.from_bytes(head[2:], "big")
         if head[1] in _FRAME_MARKERS:
-            height, width = struct.unpack(">xHH", file.read(5))
-            _demand_end(file, b"\xff\xd9", path)
-            return height, width
+            fields = file.read(6)
+            if len(fields) < 6:
+                break
+            bits, height, width, samples = struct.unpack(">BHHB", fields)
+            return JpegFrame(height, width, samples, bits)
         is_fill = head[1] == 0xFF
         if not is_fill and length < 2:
             break
         file.seek(-3 if is_fill else length - 2, io.SEEK_CUR)
-    raise ImageReadError(path, "has no frame header", code="truncated", hint="copy it again")
+    return None
+
+
+def jpeg_size(file: io.BufferedIOBase, path: Path) -> tuple[int, int]:
+    """Height and width of a JPEG.
+
+    Raises:
+        ImageReadError: ``truncated``: no frame header, or no end-of-image marker.
+    """
+    if (frame := jpeg_frame(file)) is None:
+        raise ImageReadError(path, "has no frame header", code="truncated", hint="copy it again")
+    _demand_end(file, b"\xff\xd9", path)
+    return frame.height, frame.width
 
 
 def tiff_size(file: io.BufferedIOBase, path: Path) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """One image of any format: DICOM or raster, told apart by content; or one of the many in an HDF5 file."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ class Header:
         spacing: size of a pixel, or None.
         laterality: ``L``, ``R`` or empty; view: ``CC``, ``MLO``, ... or empty.
         patient: PatientID, or empty; decoder: what decodes the pixels.
+        warnings, spacing_tag: as in ``DicomHeader``; none of a raster.
     """
 
     height: int
@@ -32,6 +33,8 @@ class Header:
     view: str = ""
     patient: str = ""
     decoder: str = "raster"
+    warnings: tuple[str, ...] = ()
+    spacing_tag: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,15 +75,7 @@ def read_header(path: Path) -> Header:
 
 
 def _header(header: DicomHeader) -> Header:
-    return Header(
-        header.height,
-        header.width,
-        header.spacing,
-        header.laterality,
-        header.view,
-        header.patient,
-        header.decoder,
-    )
+    return Header(**{field.name: getattr(header, field.name) for field in fields(Header)})
 
 
 def _is_dicom(path: Path) -> bool:

@@ -1,14 +1,32 @@
 """From stored values to shown ones: rescaling, windows and look-up tables (DICOM PS3.3 C.11)."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import pydicom
-from jaxtyping import Float, Num, Shaped
+from jaxtyping import Bool, Float, Num, Shaped
 from pydicom.pixels import apply_modality_lut
 
+from mammopath.images.dicom_words import is_told, numbers_of, text_of
+
 Values = Num[np.ndarray, "h w"]
+
+_TOLD = ("WindowWidth", "WindowCenter", "VOILUTSequence")
+
+_DEFAULTS: Mapping[str, float] = {"RescaleSlope": 1.0, "RescaleIntercept": 0.0}
+
+_LARGEST = 1e30
+"""Largest slope and intercept; with 16 bits they stay within 32-bit floats."""
+
+Shape = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
+SHAPES: tuple[Shape, ...] = get_args(Shape)
+"""Values of VOILUTFunction (PS3.3 C.11.2.1.3)."""
+
+_NARROWEST: Mapping[str, float] = {"LINEAR": 1.0, "LINEAR_EXACT": 1e-6, "SIGMOID": 1e-6}
+"""Least width of a window. A LINEAR one below 1 would turn the image over."""
 
 _WIDEST = 16
 """Times the range of values that a window may be wide: an image of 8 bits would show 16 greys."""
@@ -20,7 +38,11 @@ class Window:
 
     centre: float
     width: float
-    shape: str = "LINEAR"
+    shape: Shape = "LINEAR"
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.centre) and self.width >= _NARROWEST[self.shape]):
+            raise ValueError(f"no {self.shape} window is {self.width} wide around {self.centre}")
 
     def apply(self, values: Values) -> Float[np.ndarray, "h w"]:
         """Shown brightness in [0, 1]."""
@@ -47,28 +69,66 @@ class Table:
         return self.entries[places]
 
 
+def rescale_of(header: pydicom.Dataset) -> tuple[float, float]:
+    """Rescale slope and intercept; an empty element says nothing, like one that is not there.
+
+    Raises:
+        ValueError: they are no numbers, too large for 32 bits, or make all values one.
+    """
+    slope, intercept = (_one(header, name, default) for name, default in _DEFAULTS.items())
+    if slope == 0 or max(abs(slope), abs(intercept)) > _LARGEST:
+        raise ValueError(f"values are rescaled by a slope of {slope:g} and an intercept of {intercept:g}")
+    return slope, intercept
+
+
+def _one(header: pydicom.Dataset, keyword: str, default: float) -> float:
+    if not is_told(header, keyword):
+        return default
+    if len(numbers := numbers_of(header, keyword)) != 1:
+        raise ValueError(f"{keyword} is {header.get(keyword)}, not one number")
+    return numbers[0]
+
+
 def rescaled(values: Values, header: pydicom.Dataset) -> Values:
-    """Values after the modality LUT or rescale slope and intercept; the same array where there is none."""
+    """Values after the modality LUT or rescale slope and intercept; the same array where there is none.
+
+    Raises:
+        ValueError: as ``rescale_of``.
+    """
     if "ModalityLUTSequence" in header:
         return apply_modality_lut(values, header)
-    slope, intercept = float(header.get("RescaleSlope", 1)), float(header.get("RescaleIntercept", 0))
+    slope, intercept = rescale_of(header)
     if (slope, intercept) == (1.0, 0.0):
         return values
     return (values * np.float32(slope) + np.float32(intercept)).astype(np.float32)
 
 
-def first_tone(header: pydicom.Dataset) -> Window | Table | None:
-    """The first VOI look-up table, else the first window; None where neither is there and sensible.
+def first_tone(header: pydicom.Dataset) -> tuple[Window | Table | None, tuple[str, ...]]:
+    """The first VOI look-up table, else the first window, and what was passed over.
 
     A vendor lists its standard appearance first. Windows that are not finite, not wider than 0, beside all
     values or so wide that nothing would be left to see, and tables without entries, are taken as absent.
+
+    Returns:
+        None for the tone where neither is there and sensible; and warnings: ``window`` (what is told makes no
+        sense, and nothing is left to use), ``table`` (a broken table, in place of which the window is used),
+        ``function`` (an unknown VOILUTFunction, in place of which LINEAR is).
     """
-    return _first_table(header) or _first_window(header)
+    table = _first_table(header)
+    if table is not None:
+        return table, ()
+    window, is_known = _first_window(header), _shape(header) is not None
+    passed = {
+        "window": window is None and any(is_told(header, name) for name in _TOLD),
+        "table": window is not None and is_told(header, "VOILUTSequence"),
+        "function": window is not None and not is_known,
+    }
+    return window, tuple(name for name, so in passed.items() if so)
 
 
 def _first_table(header: pydicom.Dataset) -> Table | None:
     tables = header.get("VOILUTSequence") or []
-    if not tables or "LUTData" not in tables[0] or "LUTDescriptor" not in tables[0]:
+    if not tables or "LUTData" not in tables[0] or len(tables[0].get("LUTDescriptor") or []) != 3:
         return None
     number, first, bits = (int(value) for value in tables[0].LUTDescriptor)
     entries = _entries(tables[0].LUTData, big_endian=not header.original_encoding[1])
@@ -86,24 +146,28 @@ def _entries(data: object, *, big_endian: bool) -> Shaped[np.ndarray, " n"]:
 
 
 def _first_window(header: pydicom.Dataset) -> Window | None:
-    centre, width = _first_number(header.get("WindowCenter")), _first_number(header.get("WindowWidth"))
-    shape = str(header.get("VOILUTFunction") or "LINEAR")
-    if not (math.isfinite(centre) and math.isfinite(width)) or width < (1 if shape == "LINEAR" else 1e-6):
+    centre, width = (_first_number(header.get(name)) for name in ("WindowCenter", "WindowWidth"))
+    shape = _shape(header) or "LINEAR"
+    if not (math.isfinite(centre) and math.isfinite(width)) or width < _NARROWEST[shape]:
         return None
     low, high = value_range(header)
     is_beside = centre + width / 2 < low or centre - width / 2 > high
     return None if is_beside or width > _WIDEST * (high - low) else Window(centre, width, shape)
 
 
+def _shape(header: pydicom.Dataset) -> Shape | None:
+    """What VOILUTFunction says, in letters of any case; None where that is no such word."""
+    told = text_of(header, "VOILUTFunction").upper() or "LINEAR"
+    return next((shape for shape in SHAPES if shape == told), None)
+
+
 def value_range(header: pydicom.Dataset) -> tuple[float, float]:
     """Least and largest rescaled value that the stored bits can hold; a modality LUT may give any."""
     if "ModalityLUTSequence" in header:
         return -math.inf, math.inf
-    stored, slope = int(header.BitsStored), float(header.get("RescaleSlope", 1))
+    stored, (slope, intercept) = int(header.BitsStored), rescale_of(header)
     lowest = -(1 << (stored - 1)) if header.get("PixelRepresentation", 0) == 1 else 0
-    ends = [
-        slope * v + float(header.get("RescaleIntercept", 0)) for v in (lowest, lowest + (1 << stored) - 1)
-    ]
+    ends = [slope * v + intercept for v in (lowest, lowest + (1 << stored) - 1)]
     return min(ends), max(ends)
 
 
@@ -111,3 +175,25 @@ def _first_number(value: object) -> float:
     if isinstance(value, pydicom.multival.MultiValue):
         value = value[0] if len(value) else None
     return math.nan if value is None or value == "" else float(str(value))
+
+
+def padding_of(values: Num[np.ndarray, "h w"], header: pydicom.Dataset) -> Bool[np.ndarray, "h w"] | None:
+    """Where stored values are padding (PS3.3 C.7.5.1.1.2): PixelPaddingValue, or from it to its range limit.
+
+    None where the header tells of none, where there is none, and where there is nothing else.
+    """
+    ends = [
+        _signed(int(header.get(name)), header)
+        for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")
+        if is_told(header, name)
+    ]
+    if not ends or not is_told(header, "PixelPaddingValue"):
+        return None
+    found = (values >= min(ends)) & (values <= max(ends))
+    return found if found.any() and not found.all() else None
+
+
+def _signed(value: int, header: pydicom.Dataset) -> int:
+    """A value of 16 bits as the pixels have it, whichever of US and SS it was written as."""
+    value &= 0xFFFF
+    return value - (1 << 16) if header.get("PixelRepresentation", 0) == 1 and value >= 1 << 15 else value

@@ -17,6 +17,14 @@ FLAGS: Mapping[str, str] = {
     "name_differs": "are of a patient number that stands with several names: see if it is one person",
     "no_row": "are of a study without a row in the table: they have no label",
     "window_ignored": "have a window that is no window; their full range is shown",
+    "voi_table_ignored": "have a broken look-up table; their window is used in its place",
+    "voi_function_unknown": "have a window of an unknown function; it is taken as linear",
+    "magnification_ignored": "have a magnification that cannot be; their spacing is that on the detector",
+    "side_contradicted": "tell two sides; ImageLaterality is used",
+    "view_contradicted": "tell two views; ViewPosition is used, not ViewCodeSequence",
+    "intent_contradicted": "are for presentation by one element and for processing by another",
+    "photometric_contradicted": "have a PresentationLUTShape of the other photometric interpretation",
+    "bits_cleared": "had bits beside the stored ones, where old files keep overlays; they were cleared",
 }
 """Flag -> what images with it are or have, to go after a count."""
 
