@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 
 from mammopath.bench import prepare_bench
+from mammopath.cohort import manifest
 from mammopath.config import parse
 from mammopath.errors import DataError
 from mammopath.phantom.cohort import PhantomSettings
 from mammopath.phantom.generate import generate
 from mammopath.settings import LodoSettings
+from mammopath.sources import SOURCES
 from source_trees import bach_tree
 
 SMALL = {
@@ -40,7 +42,11 @@ def study(*sources: tuple[str, Path]) -> LodoSettings:
 def test_a_source_without_a_usable_image_stops_a_study(fields: Path, tmp_path: Path) -> None:
     """It went on with the other data sets, and its table looked like one of all of them."""
     root = bach_tree(tmp_path / "bach")
+    listed = manifest.collect(SOURCES["bach"].index(root), source="bach", root=root)
+    manifest.write(listed, tmp_path / "bach.parquet")
     for path in root.rglob("*.png"):
-        path.write_bytes(path.read_bytes()[:100])
+        path.unlink()
+    settings = study(("phantom", fields))
+    data = settings.data.model_copy(update={"manifests": (tmp_path / "bach.parquet",)})
     with pytest.raises(DataError, match="no image of bach can be used; the first: bach/"):
-        prepare_bench(study(("phantom", fields), ("bach", root)), cache=tmp_path / "cache")
+        prepare_bench(settings.model_copy(update={"data": data}), cache=tmp_path / "cache")

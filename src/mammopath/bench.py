@@ -174,7 +174,7 @@ def _demand_sources(listed: Sequence[Record], bench: Bench) -> None:
 
 
 def _source(image_id: str) -> str:
-    return image_id.split("/")[0]
+    return image_id.split("/", maxsplit=1)[0]
 
 
 def _demand(bench: Bench, *, strict: bool) -> Bench:
