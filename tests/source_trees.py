@@ -5,6 +5,7 @@ from pathlib import Path
 
 import imagecodecs
 import numpy as np
+from pydicom.dataset import Dataset
 
 from cbis_tree import TABLES, build
 from exam_tree import exam, mammogram, save
@@ -134,8 +135,54 @@ def vindr_tree(root: Path) -> Path:
     return root
 
 
+CMMD = """ID1,LeftRight,Age,number,abnormality,classification,subtype
+D1-0001,R,44,2,calcification,Benign,
+D2-0001,L,61,2,mass,Malignant,Luminal A
+D2-0001,L,61,2,calcification,Benign,
+D2-0002,R,50,2,mass,Malignant,
+"""
+
+
+def cmmd_tree(root: Path) -> Path:
+    """A patient with one breast, one with both of which one has no row, and one without images."""
+    top = root / "manifest-1616439774456"
+    (top / "CMMD").mkdir(parents=True)
+    (root / "CMMD_clinicaldata_revision.csv").write_text(CMMD)
+    for patient, side in (("D1-0001", "R"), ("D2-0001", "L"), ("D2-0001", "R")):
+        for n, code in enumerate(("399162004", "399368009"), start=1):
+            view = Dataset()
+            view.CodeValue = code
+            data = mammogram(
+                ImageLaterality=side, PatientID=patient, ViewPosition=None, ViewCodeSequence=[view]
+            )
+            save(top / "CMMD" / patient / "07-18-2010-NA" / f"{side}.000000-NA" / f"1-{n}.dcm", data)
+    return root
+
+
+RSNA_COLUMNS = (
+    "site_id,patient_id,image_id,laterality,view,age,cancer,biopsy,invasive,BIRADS,implant,density,machine_id,"
+    "difficult_negative_case\n"
+)
+RSNA = """2,10006,462822612,L,CC,61.0,0,0,0,,0,,29,False
+2,10006,1459541791,L,MLO,61.0,0,1,0,,0,,29,False
+1,10011,220375232,R,CC,55.0,1,1,1,0.0,0,C,21,False
+1,10011,541722628,R,AT,55.0,1,1,0,0.0,1,C,21,False
+1,10011,541722629,L,MLO,55.0,0,0,0,1.0,0,C,21,True
+"""
+
+
+def rsna_tree(root: Path) -> Path:
+    (root / "train.csv").write_text(RSNA_COLUMNS + RSNA)
+    for row in RSNA.splitlines():
+        _, patient, image, side, *_ = row.split(",")
+        data = mammogram(ImageLaterality=side, PatientID=patient, ImagerPixelSpacing=None)
+        save(root / "train_images" / patient / f"{image}.dcm", data)
+    return root
+
+
 TREES: dict[str, Callable[[Path], Path]] = {
     "mias": mias_tree, "cbis_ddsm": cbis_ddsm_tree, "exams": exams_tree, "vindr": vindr_tree,
+    "cmmd": cmmd_tree, "rsna": rsna_tree,
     "inbreast": inbreast_tree, "inbreast_b": inbreast_tree,
     "bach": bach_tree, "idc": idc_tree, "table": table_tree,
     "phantom": phantom_tree,

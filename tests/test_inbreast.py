@@ -5,6 +5,7 @@ import zipfile
 
 import pytest
 
+from exam_tree import mammogram, save
 from mammopath.errors import DataError
 from mammopath.sources import inbreast
 from mammopath.sources.inbreast_xml import read_regions
@@ -135,3 +136,14 @@ def test_the_published_outlines_and_rows(shared_data):
     rows = read_sheet(root / "INbreast_excerpt.csv", separator=";")
     assert {row["Laterality"] for row in rows} == {"L", "R"}
     assert {row["Bi-Rads"][:1] for row in rows} <= set("123456")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_odd_headers_are_flagged(tmp_path):
+    root = inbreast_tree(tmp_path)
+    odd = mammogram(WindowCenter="100", WindowWidth="0", ImagerPixelSpacing=["0", "0"])
+    save(next(root.glob("AllDICOMs/20000000*")), odd)
+    first, *others = split(inbreast.index(root))[0]
+    assert first.attributes["flags"] == "window_ignored"
+    assert first.spacing == inbreast.SPACING
+    assert not any("window" in r.attributes.get("flags", "") for r in others)

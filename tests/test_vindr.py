@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from exam_tree import mammogram, save
 from mammopath.errors import DataError
 from mammopath.sources import vindr
 from source_trees import split, vindr_tree
@@ -37,3 +38,13 @@ def test_rows_that_cannot_be_used(tmp_path):
     table.write_text("study_id\n1\n")
     with pytest.raises(DataError, match="image_id"):
         list(vindr.index(root))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_odd_headers_are_flagged(tmp_path):
+    root = vindr_tree(tmp_path)
+    odd = mammogram(WindowCenter="100", WindowWidth="0", ImagerPixelSpacing=["0", "0"])
+    save(root / "images" / "e0" / "a1.dicom", odd)
+    first, second = split(vindr.index(root))[0]
+    assert first.attributes["flags"] == "no_spacing+window_ignored"
+    assert "flags" not in second.attributes

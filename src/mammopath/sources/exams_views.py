@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from mammopath.images.dicom_facts import Facts
+from mammopath.images.dicom_facts import Facts, flags_of_facts
 from mammopath.sources.exams_files import Shot
 from mammopath.types import Skipped
 
@@ -49,15 +49,6 @@ def _is_raw(shot: Shot) -> bool:
 
 
 def _odd(facts: Facts) -> set[str]:
-    """Flags of one image by itself."""
-    found = {
-        "special_view": facts.is_special,
-        "view_unknown": not facts.view,
-        "side_unknown": not facts.laterality,
-        "burned_in": facts.has_text,
-        "no_spacing": facts.spacing is None,
-        "for_processing": facts.intent == "processing",
-        "window_ignored": "window" in facts.warnings,
-        "wide": facts.size[1] > facts.size[0] and not facts.is_special,
-    }
-    return {name for name, so in found.items() if so}
+    """Flags of one image by itself. A special view may be wider than tall; a breast in one piece is not."""
+    height, width = facts.size
+    return flags_of_facts(facts) | ({"wide"} if width > height and not facts.is_special else set())

@@ -9,6 +9,7 @@ from typing import Literal
 
 from mammopath.errors import DataError, ImageReadError
 from mammopath.images.dicom import DicomHeader, read_dicom_header
+from mammopath.images.dicom_facts import flags_of_warnings
 from mammopath.sources.columns import Row
 from mammopath.sources.flags import flagged
 from mammopath.sources.inbreast_xml import read_regions
@@ -35,6 +36,15 @@ class Tree:
     root: Path
     annotations: Path
     convention: Convention
+
+
+@dataclass(frozen=True)
+class Image:
+    """One file, the parts of its name, and its row of the table."""
+
+    path: Path
+    name: re.Match[str]
+    row: Row
 
 
 def index(root: Path, *, convention: Convention = "a") -> Iterator[Record | Skipped]:
@@ -65,7 +75,7 @@ def index(root: Path, *, convention: Convention = "a") -> Iterator[Record | Skip
         elif image not in files:
             yield Skipped(image, "missing", f"no image file for row {image} of the table")
         else:
-            yield from _image(*files[image], rows[image], tree)
+            yield from _image(Image(*files[image], rows[image]), tree)
 
 
 def _rows(folder: Path) -> dict[str, Row]:
@@ -79,24 +89,23 @@ def _rows(folder: Path) -> dict[str, Row]:
     raise DataError(f"{folder}: holds no INbreast.csv or INbreast.xls, which has the labels")
 
 
-def _image(path: Path, told: re.Match[str], row: Row, tree: Tree) -> Iterator[Record | Skipped]:
+def _image(image: Image, tree: Tree) -> Iterator[Record | Skipped]:
+    """The record of one image, and what is wrong with its outlines."""
     try:
-        header = read_dicom_header(path)
+        header = read_dicom_header(image.path)
     except ImageReadError as error:
-        yield Skipped(str(path), error.code, error.why)
+        yield Skipped(str(image.path), error.code, error.why)
         return
-    malignant = _malignant(row["Bi-Rads"], tree.convention)
-    outlines = tree.annotations / f"{told['image']}.xml"
-    findings: tuple[Finding, ...] = ()
-    is_complete = tree.annotations.is_dir()
-    try:
-        findings = (
-            read_regions(outlines, malignant=0.0 if malignant == 0 else UNKNOWN) if outlines.exists() else ()
-        )
-    except DataError as error:
-        is_complete = False
-        yield Skipped(str(outlines), "annotation", str(error))
-    yield _record(path, told, row, header, malignant, findings, is_complete, tree)
+    outlines = tree.annotations / f"{image.name['image']}.xml"
+    findings: tuple[Finding, ...] | None = () if tree.annotations.is_dir() else None
+    if outlines.exists():
+        malignant = 0.0 if _malignant(image.row["Bi-Rads"], tree.convention) == 0 else UNKNOWN
+        try:
+            findings = read_regions(outlines, malignant=malignant)
+        except DataError as error:
+            findings = None
+            yield Skipped(str(outlines), "annotation", str(error))
+    yield _record(image, header, findings, tree)
 
 
 def _malignant(birads: str, convention: Convention) -> float:
@@ -105,33 +114,33 @@ def _malignant(birads: str, convention: Convention) -> float:
     return 1.0 if birads[:1] in ("4", "5", "6") else UNKNOWN
 
 
-def _record(
-    path: Path, told: re.Match[str], row: Row, header: DicomHeader, malignant: float,
-    findings: tuple[Finding, ...], is_complete: bool, tree: Tree,
-) -> Record:  # fmt: skip
-    birads, side = row["Bi-Rads"], told["side"].upper()
+def _record(image: Image, header: DicomHeader, findings: tuple[Finding, ...] | None, tree: Tree) -> Record:
+    """One record; findings that are not known are None, so that the image is not ``annotated``."""
+    row, birads, side = image.row, image.row["Bi-Rads"], image.name["side"].upper()
+    flags = flags_of_warnings(header.warnings) - {"no_spacing"}  # the published one stands in
+    flags |= {"side_differs"} if row["Laterality"] not in ("", side) else set()
     attributes = {
         "birads": birads[:1],
         "birads_detail": birads,
         "density": row.get("ACR", ""),
         "acquired": row.get("Acquisition date", ""),
         "label": f"radiologist BI-RADS, convention {tree.convention.upper()}",
-        **flagged({"side_differs"} if row["Laterality"] not in ("", side) else ()),
-        **(ANNOTATED if is_complete else {}),
+        **flagged(flags),
+        **(ANNOTATED if findings is not None else {}),
     }
     return Record(
-        image_id=f"inbreast/{path.relative_to(tree.root).as_posix()}",
-        path=path,
-        patient=f"inbreast_{told['patient'].lower()}",
+        image_id=f"inbreast/{image.path.relative_to(tree.root).as_posix()}",
+        path=image.path,
+        patient=f"inbreast_{image.name['patient'].lower()}",
         domain="inbreast",
         modality="mammogram",
-        malignant=malignant,
+        malignant=_malignant(birads, tree.convention),
         severity={"1": 0.0, "2": 1.0}.get(birads, UNKNOWN),
         laterality=side,
-        view=row["View"] or {"ML": "MLO"}.get(told["view"], told["view"]),
+        view=row["View"] or {"ML": "MLO"}.get(image.name["view"], image.name["view"]),
         spacing=header.spacing or SPACING,
         spacing_source="header" if header.spacing else "published",
-        findings=findings,
+        findings=findings or (),
         attributes={name: value for name, value in attributes.items() if value},
     )
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from mammopath.errors import DataError, ImageReadError
 from mammopath.images.dicom import DicomHeader, read_dicom_header
+from mammopath.images.dicom_facts import flags_of_warnings
 from mammopath.sources.columns import Row, read_cells
+from mammopath.sources.flags import flagged
 from mammopath.sources.source import ANNOTATED, Source
 from mammopath.types import UNKNOWN, Finding, Record, Skipped
 
@@ -59,6 +61,7 @@ def _record(path: Path, rows: Sequence[Row], header: DicomHeader, root: Path) ->
         "intent": header.intent,
         "label": "radiologist BI-RADS",
         **ANNOTATED,
+        **flagged(flags_of_warnings(header.warnings) | ({"no_spacing"} if header.spacing is None else set())),
     }
     return Record(
         image_id=f"vindr/{path.relative_to(root).as_posix()}",
