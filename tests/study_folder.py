@@ -7,8 +7,11 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
+from mammopath.cohort.cases import case_table
 from mammopath.confidence import settle, write_confidence
-from mammopath.evaluate import Units, result_lines, source_val_auc
+from mammopath.evaluate import Units, result_lines, source_val_auc, stamp
+from mammopath.predict import write_table
+from mammopath.types import Record
 
 SITES = {
     "cbis": ("mammogram", 240),
@@ -34,10 +37,11 @@ def make_study(
 ) -> Path:
     """Write a whole study folder with four sites of two modalities."""
     runs = [(h, m, s) for s in seeds for m in methods for h in (*SITES, "")]
+    told = stamp(_data(check, phantom))
     lines = [
         line
         for held_out, method, seed in runs
-        for line in _run(folder, held_out, method, seed, draws=draws, unit=unit)
+        for line in _run(folder, held_out, method, seed, draws=draws, unit=unit, told=told)
     ]
     folder.mkdir(exist_ok=True)
     (folder / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -51,7 +55,7 @@ def make_study(
     }
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "data.json").write_text(json.dumps(_data(check, phantom)))
-    (folder / "card.json").write_text(json.dumps(CARD))
+    (folder / "card.json").write_text(json.dumps({"stamp": told} | CARD))
     _cases(folder).write_parquet(folder / "cases.parquet")
     return folder
 
@@ -71,21 +75,23 @@ CARD = {
 
 
 def _cases(folder: Path) -> pl.DataFrame:
-    rows = [
-        {
-            "image_id": f"{site}/images/case_{k:04d}.png",
-            "path": str(folder / f"{site}_{k}.png"),
-            "view": ("MLO" if k % 2 else "CC") if modality == "mammogram" else "",
-            "density": "abcd"[k // 2 % 4] if site == "cbis" else "",
-            "vendor": "",
-            "lesion": ("mass", "calcification", "other")[k // 3 % 3] if modality == "mammogram" else "",
-            "age": "50 to 59" if k % 3 else "60 to 69",
-            "laterality": "LR"[k % 2],
-        }
+    records = [
+        Record(
+            f"{site}/images/case_{k:04d}.png",
+            folder / f"{site}_{k}.png",
+            f"{site}-{k // 2:04d}",
+            site,
+            modality,
+            view=("MLO" if k % 2 else "CC") if modality == "mammogram" else "",
+            laterality="LR"[k % 2],
+            attributes={"age": "55" if k % 3 else "65"}
+            | ({"density": "abcd"[k // 2 % 4]} if site == "cbis" else {})
+            | ({"lesion": ("mass", "calcification", "other")[k // 3 % 3]} if modality == "mammogram" else {}),
+        )
         for site, (modality, images) in SITES.items()
         for k in range(images)
     ]
-    return pl.DataFrame(rows)
+    return case_table(records)
 
 
 def _trust(run: Path, table: pl.DataFrame) -> None:
@@ -95,13 +101,16 @@ def _trust(run: Path, table: pl.DataFrame) -> None:
     test.with_columns(familiar_p=pl.Series(p)).write_parquet(run / "familiarity.parquet")
 
 
-def _run(folder: Path, held_out: str, method: str, seed: int, *, draws: int, unit: str) -> list[dict]:
+def _run(
+    folder: Path, held_out: str, method: str, seed: int, *, draws: int, unit: str, told: str
+) -> list[dict]:
     name = f"{held_out or 'in_domain'}__{method}__{seed}"
     run = folder / "runs" / name
     run.mkdir(parents=True)
     table = _predictions(held_out, method, seed)
-    table.write_parquet(run / "predictions.parquet")
+    write_table(run / "predictions.parquet", table, stamp=told)
     facts = {
+        "stamp": told,
         "run": name,
         "held_out": held_out,
         "method": method,
@@ -119,7 +128,7 @@ def _run(folder: Path, held_out: str, method: str, seed: int, *, draws: int, uni
     _trust(run, table)
     if held_out:
         _examples(run, table.filter(part="test"), count=4)
-    (run / "run.json").write_text(json.dumps(_facts(held_out, method, seed)))
+    (run / "run.json").write_text(json.dumps({"stamp": told} | _facts(held_out, method, seed)))
     units = Units(unit)
     lines = result_lines(table, facts, units=units, draws=draws, seed=seed)
     return [

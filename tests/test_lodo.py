@@ -282,10 +282,28 @@ def test_permuted_labels_leave_nothing_to_find(phantom: Path, tmp_path: Path) ->
 def test_a_study_keeps_what_its_report_needs_of_cases_and_licences(done: Path) -> None:
     cases = pl.read_parquet(done / "cases.parquet")
     groups = {"view", "density", "age", "vendor", "lesion", "laterality"}
-    assert set(cases.columns) == groups | {"image_id", "path"}
+    assert groups | {"image_id", "path", "um_x", "attributes"} <= set(cases.columns)
     assert all(Path(path).is_file() for path in cases["path"])
     card = json.loads((done / "card.json").read_text())
     assert card["encoder"]["name"] == "vit_tiny_demo"
     assert [s["name"] for s in card["sources"]] == ["phantom"]
     run = next((done / "runs").iterdir())
     assert (run / "confidence.json").exists()
+
+
+def test_every_output_of_a_study_carries_its_stamp_from_the_first_run_on(done: Path) -> None:
+    told = "synthetic phantom: not clinical"
+    assert all(str(line["stamp"]).startswith(told) for line in lines(done))
+    for folder in (done / "runs").iterdir():
+        assert json.loads((folder / "run.json").read_text())["stamp"].startswith(told)
+        assert pl.read_parquet_metadata(folder / "predictions.parquet")["stamp"].startswith(told)
+    assert json.loads((done / "card.json").read_text())["stamp"].startswith(told)
+
+
+def test_a_baseline_names_the_rule_by_which_it_chose_not_that_of_the_study(
+    phantom: Path, tmp_path: Path
+) -> None:
+    lodo(study(phantom, methods=["cnn"], select="oracle", held_out=["site_c"], in_domain=False), tmp_path)
+    assert {line["select"] for line in lines(tmp_path)} == {"source_val"}
+    facts = json.loads((tmp_path / "runs" / "site_c__cnn__0" / "run.json").read_text())
+    assert facts["select"] == "source_val"

@@ -10,12 +10,16 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
+from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from mammopath.cohort.cases import age_band, case_table
+from mammopath.config import parse
 from mammopath.errors import ConfigError
-from mammopath.gallery import worst_errors, write_gallery
+from mammopath.gallery import _records, worst_errors, write_gallery
 from mammopath.objectives.methods import METHODS
+from mammopath.prepare.sample import load_sample
 from mammopath.report import pdf
 from mammopath.report.ablation import ablation_rows
 from mammopath.report.charts import SHAPES, dot_chart, gap_chart, rank_chart
@@ -30,7 +34,8 @@ from mammopath.report.study import read_study
 from mammopath.report.subgroups import subgroup_rows
 from mammopath.report.tables import summarise
 from mammopath.report.trust import trust_rows
-from mammopath.types import Finding, Record
+from mammopath.settings import PrepareSettings
+from mammopath.types import Finding, Record, Spacing
 from study_folder import SITES, make_study
 
 LEAK = {"severity": "leak", "code": "patient", "what": "patient P7 is in cbis and mias"}
@@ -201,6 +206,29 @@ def test_a_leak_stamps_every_output(folder, tmp_path):
     assert f"**Leak: {LEAK['what']}**" in put_tables(folder, tmp_path / "page.md").read_text()
 
 
+UNSTAMPED = {"config.json", "cases.parquet", "log.jsonl", "examples.json"}
+"""Settings, where images lie, and logs."""
+
+BESIDE = {"confidence.json", "familiarity.parquet", "diagnostics.json"}
+"""Parts of a run, which say nothing without its run.json, and that is stamped."""
+
+
+def test_every_file_of_a_study_that_holds_results_tells_of_a_leak(folder, tmp_path):
+    made = Path(shutil.copytree(folder, tmp_path / "copy"))
+    write_gallery(made, "erm")
+    kinds = {".json", ".jsonl", ".csv", ".html", ".parquet"}
+    looked = [p for p in made.rglob("*") if p.suffix in kinds and p.name not in UNSTAMPED | BESIDE]
+    assert {p.name for p in looked} >= {"results.jsonl", "run.json", "predictions.parquet", "gallery.json"}
+    silent = [str(p.relative_to(made)) for p in looked if p.stat().st_size and LEAK["what"] not in _text(p)]
+    assert silent == []
+    lines = (made / "results.jsonl").read_text().splitlines()
+    assert all(LEAK["what"] in line for line in lines), "every line, as each may be taken out alone"
+
+
+def _text(path):
+    return str(pl.read_parquet_metadata(path)) if path.suffix == ".parquet" else path.read_text()
+
+
 def test_putting_tables_twice_changes_nothing_and_keeps_the_words_around(folder, tmp_path):
     page = tmp_path / "page.md"
     page.write_text(f"# Mine\nbefore\n{RESULTS}\nold\n<!-- end of what is made -->\nafter\n")
@@ -225,7 +253,9 @@ def test_every_section_of_the_contents_is_on_the_page(folder):
     assert len(page) < 2_000_000
 
 
-def test_the_worst_errors_are_the_surest_ones_and_their_pictures_stay_in_the_folder(folder, tmp_path):
+def test_the_worst_errors_are_the_surest_ones_and_their_pictures_stay_in_the_folder(
+    folder, tmp_path, monkeypatch
+):
     made = Path(shutil.copytree(folder, tmp_path / "copy"))
     found = worst_errors(made, "erm", each=2)
     assert {(r["site"], r["kind"]) for r in found} == {
@@ -241,15 +271,39 @@ def test_the_worst_errors_are_the_surest_ones_and_their_pictures_stay_in_the_fol
     example = made / "runs" / "idc__erm__0" / "examples" / "0_attention.png"
     target = pl.when(pl.col("image_id") == first["image_id"]).then(pl.lit(str(example))).otherwise("path")
     paths.with_columns(path=target).write_parquet(made / "cases.parquet")
+    seen = []
+
+    def load(record, settings, *, multiple):
+        seen.append(record)
+        return load_sample(record, settings, multiple=multiple)
+
+    monkeypatch.setattr("mammopath.gallery.load_sample", load)
     gallery = write_gallery(made, "erm")
+    assert all(r.attributes["age"] in ("55", "65") for r in seen)
     shown = [r for r in gallery if r["picture"]]
     assert [r["image_id"] for r in shown] == [first["image_id"]]
     assert (made / shown[0]["picture"]).exists()
     page = write_report(made).read_text()
     assert 'id="failures"' in page
     assert "picture not available" in page
+    pl.read_parquet(made / "cases.parquet").select("image_id", "path").write_parquet(made / "cases.parquet")
+    assert not any(r["picture"] for r in write_gallery(made, "erm")), "paths alone do not make the picture"
     (made / "cases.parquet").unlink()
     assert write_gallery(made, "erm") == []
+
+
+def test_a_picture_of_an_error_is_prepared_as_the_network_got_the_image(tmp_path):
+    pixels = (np.random.default_rng(0).random((400, 600, 3)) * 255).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    spacing = Spacing.square(0.42)
+    full = Record(
+        "a", tmp_path / "x.png", "p", "s", "pathology", spacing=spacing, attributes={"phantom": "yes"}
+    )
+    again = _records(case_table([full]), ["a"])["a"]
+    prepare = parse(PrepareSettings, {"pathology": {"height": 400, "width": 600, "um": 1.0}})
+    ours, theirs = (load_sample(r, prepare, multiple=1).sample.image for r in (full, again))
+    assert torch.equal(ours, theirs)
+    assert again.attributes == full.attributes
 
 
 def test_cases_know_their_groups():

@@ -1,5 +1,6 @@
 """The acceptance test of a site: a run's scores on labelled local cases, judged with its study as a prior."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import isnan
@@ -130,9 +131,15 @@ def _sample(rows: pl.DataFrame, known: Confidence, units: Units) -> Sample | Non
 
 
 def as_json(verdicts: Sequence[Verdict], run: Path, targets: Targets) -> dict[str, Any]:
-    """What ``--out`` writes."""
+    """What ``--out`` writes; the stamp is that of the run, whose study is the prior."""
     told = [{k: _plain(v) for k, v in asdict(one).items()} for one in verdicts]
-    return {"notice": RESEARCH_USE_ONLY, "run": str(run), "targets": asdict(targets), "verdicts": told}
+    head = {"notice": RESEARCH_USE_ONLY, "stamp": run_stamp(run), "run": str(run)}
+    return head | {"targets": asdict(targets), "verdicts": told}
+
+
+def run_stamp(run: Path) -> str:
+    """What a reader of anything that a run says must know, as ``run.json`` tells it; empty for nothing."""
+    return str(json.loads((run / "run.json").read_text()).get("stamp", ""))
 
 
 def _of_modality(
@@ -161,7 +168,7 @@ def _of_modality(
 def _scored(run: Run, known: Mapping[Modality, Confidence], manifest: Path, *, track: Track) -> pl.DataFrame:
     """Predictions of the manifest's images, with ``familiar_p`` where the run knows what is familiar."""
     data = run.settings.data.model_copy(update={"manifests": (manifest,), "sources": (), "limit": 0})
-    prepare = run.settings.prepare.model_copy(update={"draws": 0, "styled": 0})
+    prepare = run.settings.prepare.model_copy(update={"draws": 0})
     settings = run.settings.model_copy(update={"data": data, "prepare": prepare})
     precision = settings.train.precision
     with threads(settings.threads):

@@ -9,12 +9,10 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
-import torch
-from torch.nn.utils.rnn import pad_sequence
 
 from mammopath.adaptation.adapt import adapt
 from mammopath.adaptation.methods import ADAPTATIONS
-from mammopath.adaptation.values import AdaptationReport, Adapted, SourceFacts, Stream, Views
+from mammopath.adaptation.values import AdaptationReport, Adapted, SourceFacts
 from mammopath.bench import Bench, prepare_bench
 from mammopath.cohort.loader import Pick, label_table
 from mammopath.cohort.splits import fold
@@ -27,8 +25,8 @@ from mammopath.parallel import threads
 from mammopath.predict import Scores, predict, prediction_table, write_table
 from mammopath.progress import Track, silent
 from mammopath.runs import Run, load_run, save_facts, save_model, writing_folder
-from mammopath.settings import AdaptSettings
-from mammopath.tensors import Batch
+from mammopath.settings import AdaptSettings, RunSettings
+from mammopath.site_stream import at_cut, site_stream
 from mammopath.types import MODALITIES, Modality, Record
 
 PROBE = 64
@@ -61,13 +59,15 @@ def adapt_to_held_out(
             for m in MODALITIES
         }
         test = [r for r in part.test if bench.records[r].modality in source.facts["sites"]]
-        network, adapted = adapt_network(source.network, bank, bench.records, test, method, settings, facts)
+        network, adapted = adapt_network(
+            bench, source.network, test, told=told, method=method, settings=settings, facts=facts
+        )
         scores = site_scores(network, bank, bench.records, test, adapted, precision=told.train.precision)
         named = dict.fromkeys(part.test, "test")
         tested = prediction_table(bench.records, scores, part=named, test_split=set(part.test_split))
         before = pl.read_parquet(source.folder / "predictions.parquet")
         table = pl.concat([before.filter(part="val"), tested])
-        write_table(building / "predictions.parquet", table)
+        write_table(building / "predictions.parquet", table, stamp=source.facts.get("stamp", ""))
         reports = [one.report for one in adapted.values()]
         write_adapted(building, source, network, reports, seconds=time.monotonic() - started)
     told_before = {name: source.facts.get(name, {}) for name in ("best_step", "counters", "idle")}
@@ -98,83 +98,91 @@ def adapt_to_site(
     known_adaptation(method)
     source, started = load_run(run), time.monotonic()
     with writing_folder(folder) as building, threads(source.settings.threads):
-        bench, bank = _bench(source, manifest, settings, track=track)
+        told = _told(source, manifest)
+        bench, bank = _bench(source, told, track=track)
         facts = {m: SourceFacts(source.facts.get("prevalence", {}).get(m, 0.5)) for m in MODALITIES}
         if probe:
-            old, old_bank = _bench(source, probe, settings, track=track)
+            old, old_bank = _bench(source, _told(source, probe), track=track)
             rows = range(len(old.records))
             facts = {
                 m: source_facts(source.network, old_bank, old.records, train=rows, probe=rows, modality=m)
                 for m in MODALITIES
             }
         cases = [i for i, r in enumerate(bench.records) if r.modality in source.facts["sites"]]
-        network, adapted = adapt_network(source.network, bank, bench.records, cases, method, settings, facts)
+        network, adapted = adapt_network(
+            bench,
+            source.network,
+            cases,
+            told=told,
+            method=method,
+            settings=settings,
+            facts=facts,
+            track=track,
+        )
         precision = source.settings.train.precision
         scores = site_scores(network, bank, bench.records, cases, adapted, precision=precision)
         named = dict.fromkeys(cases, "test")
         write_table(
             building / "predictions.parquet",
             prediction_table(bench.records, scores, part=named, test_split=set()),
+            stamp=source.facts.get("stamp", ""),
         )
         reports = [one.report for one in adapted.values()]
         write_adapted(building, source, network, reports, seconds=time.monotonic() - started)
     return reports
 
 
-def _bench(source: Run, manifest: Path, settings: AdaptSettings, *, track: Track) -> tuple[Bench, Bank]:
+def _told(source: Run, manifest: Path) -> RunSettings:
     data = source.settings.data.model_copy(update={"manifests": (manifest,), "sources": (), "limit": 0})
-    prepare = source.settings.prepare.model_copy(update={"draws": 0, "styled": settings.views})
-    told = source.settings.model_copy(update={"data": data, "prepare": prepare})
+    prepare = source.settings.prepare.model_copy(update={"draws": 0})
+    return source.settings.model_copy(update={"data": data, "prepare": prepare})
+
+
+def _bench(source: Run, told: RunSettings, *, track: Track) -> tuple[Bench, Bank]:
     cache = told.cache or source.folder.parent / "cache"
     bench = prepare_bench(told, cache=cache, track=track)
     return bench, bench.bank(label_table(bench.records, {}), told, source.network)
 
 
 def adapt_network(
+    bench: Bench,
     network: Network,
-    bank: Bank,
-    records: Sequence[Record],
     rows: Sequence[int],
+    *,
+    told: RunSettings,
     method: str,
     settings: AdaptSettings,
     facts: Mapping[Modality, SourceFacts],
+    track: Track = silent,
 ) -> tuple[Network, dict[Modality, Adapted]]:
     """Adapt to the rows of each modality in turn; what moves belongs to one modality alone.
+
+    Args:
+        bench: the site's records and the store of their views.
+        network: the source.
+        rows: the cases.
+        told: settings of the source's run.
+        method: a key of the table of adaptations.
+        settings: of the adaptation.
+        facts: of the source, for each modality.
+        track: shows progress.
 
     Raises:
         AdaptationError: the method needs style-only views and there are none, or it cannot be carried out.
     """
     found: dict[Modality, Adapted] = {}
     for modality in MODALITIES:
-        mine = [r for r in rows if records[r].modality == modality]
+        mine = [r for r in rows if bench.records[r].modality == modality]
         if mine:
-            views = settings.views if method != "none" else 0
-            stream = site_stream(network, bank, mine, modality, size=settings.batch, styled=views)
+            chosen = ADAPTATIONS[method]
+            stream = site_stream(
+                bench, network, mine, told=told, settings=settings, method=chosen, track=track
+            )
             found[modality] = adapt(network, stream, method=method, settings=settings, source=facts[modality])
             network = found[modality].network
     if not found:
         raise AdaptationError("there is no case of a modality that this run reads")
     return network, found
-
-
-def site_stream(
-    network: Network, bank: Bank, rows: Sequence[int], modality: Modality, *, size: int, styled: int
-) -> Stream:
-    """Cases in the order of ``rows``, ``size`` at a time, each with ``styled`` style-only views."""
-
-    def view(group: Sequence[int], number: int) -> Batch:
-        return at_cut(network, bank.batch(modality, [Pick(row, number) for row in group]))
-
-    groups = [rows[i : i + size] for i in range(0, len(rows), size)]
-    return [Views(view(g, 0), tuple(view(g, -n) for n in range(1, styled + 1))) for g in groups]
-
-
-def at_cut(network: Network, batch: Batch) -> Batch:
-    """The batch as tokens at the cut, without a gradient."""
-    if batch.tokens is not None:
-        return batch
-    with torch.no_grad():
-        return batch.with_tokens(pad_sequence(network.lower(batch.samples, batch.modality), batch_first=True))
 
 
 def source_facts(

@@ -20,6 +20,9 @@ from mammopath.types import MODALITIES, Record
 C_GRID = (1e-4, 1e-3, 1e-2, 1e-1)
 """Inverse strengths of the penalty that cross-validation chooses from."""
 
+C_DEFAULT = 1e-2
+"""Where nothing can be chosen: a strong penalty, as there is next to nothing to learn from."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -65,15 +68,25 @@ def logreg_scores(
 def choose(
     features: Float[np.ndarray, "n depth s"], labels: Int[np.ndarray, " n"], patients: Sequence[str]
 ) -> Choice:
-    """Best block and penalty by three-fold cross-validation that never splits a patient."""
-    folds = list(GroupKFold(3, shuffle=True, random_state=0).split(features, labels, patients))
+    """Best block and penalty by three-fold cross-validation that never splits a patient.
+
+    With two patients there are two folds. A fold whose other patients hold one class says nothing and is left
+    out; where all do, nothing can be chosen: the top block with ``C_DEFAULT`` is taken, with an AUC of NaN.
+    """
+    count = min(3, len(set(patients)))
+    found = GroupKFold(count, shuffle=True, random_state=0) if count > 1 else None
+    every = list(found.split(features, labels, patients)) if found else []
+    folds = [(train, test) for train, test in every if len(set(labels[train])) > 1]
+    judged = np.sort(np.concatenate([test for _, test in folds])) if folds else np.zeros(0, dtype=np.int64)
+    if len(set(labels[judged])) < 2:
+        return Choice(features.shape[1] - 1, C_DEFAULT, float("nan"))
     tried = []
     for block, c in product(range(features.shape[1]), C_GRID):
         held = np.zeros(len(labels))
         for train, test in folds:
             model = _model(c).fit(features[train, block], labels[train])
             held[test] = model.decision_function(features[test, block])
-        tried.append(Choice(block, c, float(auc(labels, held))))
+        tried.append(Choice(block, c, float(auc(labels[judged], held[judged]))))
     return max(tried, key=lambda choice: choice.auc)
 
 

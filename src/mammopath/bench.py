@@ -1,5 +1,6 @@
 """A cohort on the bench: readable records, and their views at the cut where the trunk is frozen."""
 
+import multiprocessing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -117,7 +118,7 @@ def prepare_bench(
         readable, unread = _present(records)
         keys = token_keys(readable, network, settings)
         wanted = [Wanted(r, names) for r, names in zip(readable, keys, strict=True)]
-        unread += fill(store, wanted, settings, workers=_workers(settings), track=track)
+        unread += fill(store, wanted, settings, workers=fill_workers(settings), track=track)
         bad = {s.where for s in unread}
         kept = [i for i, r in enumerate(readable) if r.image_id not in bad]
         records, keys = [readable[i] for i in kept], [keys[i] for i in kept]
@@ -130,10 +131,11 @@ def prepare_bench(
     return _demand(bench, strict=strict)
 
 
-def _workers(settings: RunSettings) -> int:
-    """A graphics card is kept busy by one process."""
-    on_cpu = device_of(settings.device).type == "cpu"
-    return processes(settings.workers, threads=settings.threads) if on_cpu else 1
+def fill_workers(settings: RunSettings) -> int:
+    """Processes that fill the store: one for a graphics card, which it keeps busy, and one inside a worker."""
+    if device_of(settings.device).type != "cpu" or multiprocessing.parent_process() is not None:
+        return 1
+    return processes(settings.workers, threads=settings.threads)
 
 
 def _present(records: Sequence[Record]) -> tuple[list[Record], list[Skipped]]:

@@ -18,6 +18,7 @@ def card_facts(bench: Bench, settings: LodoSettings) -> dict[str, Any]:
     known = [name for name in dict.fromkeys(bench.sources) if name in SOURCES]
     return {
         "licence": OWN,
+        "stamp": bench.stamp,
         "encoder": {
             "name": settings.model.encoder,
             "licence": encoder.licence,

@@ -195,6 +195,8 @@ def _read(modality: Modality, told: Mapping[str, Any], arrays: Mapping[str, np.n
     if not told["features"]:
         return Confidence(units)
     own = {k: arrays[f"{modality}.{k}"].astype(float) for k in ("distance", "neighbour")}
+    if len(own["distance"]) < least_usual():  # of a run of an earlier version
+        return Confidence(units)
     parts = {f.name: arrays[f"{modality}.{f.name}"].astype(float) for f in fields(Familiar)}
     rest = float(parts.pop("rest"))
     familiar = Familiar(**parts, rest=rest)

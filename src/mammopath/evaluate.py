@@ -15,7 +15,7 @@ from mammopath.metrics.operating import operating_point, youden_threshold
 from mammopath.metrics.ranking import auc, average_precision, sensitivity_at
 from mammopath.settings import DataSettings, Unit
 
-__all__ = ["Unit", "Units", "by_unit", "result_lines", "source_val_auc", "units_of"]
+__all__ = ["Unit", "Units", "by_unit", "result_lines", "source_val_auc", "stamp", "units_of"]
 
 SINGLE: tuple[Unit, ...] = ("image", "slide")
 """Units that are one record each; which of them it is, the source's card says."""
@@ -98,6 +98,13 @@ def result_lines(
         line |= _ranking(test, draws=draws, seed=seed) | _decisions(val, test)
         lines.append(dict(facts) | {k: _plain(v) for k, v in line.items()})
     return lines
+
+
+def stamp(data: Mapping[str, Any]) -> str:
+    """What a reader of any single output must know: a synthetic cohort, a leak, an error; empty for none."""
+    phantom = ["synthetic phantom: not clinical"] if data.get("phantom") else []
+    leaks = [f for f in data.get("check", []) if f["severity"] in ("leak", "error")]
+    return "; ".join([*phantom, *(f"{f['severity']}: {f['what']}" for f in leaks)])
 
 
 def source_val_auc(table: pl.DataFrame, units: Units, modality: str | None = None) -> float:

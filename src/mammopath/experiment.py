@@ -1,6 +1,7 @@
 """One run: a fold of a cohort, trained, validated and tested, into a run folder."""
 
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,9 @@ CNN = "cnn"
 BASELINES = (LOGREG, CNN)
 """Rows that are no recipe; they leave no network behind that could be adapted."""
 
+SELECTION = {LOGREG: "cross_validation", CNN: "source_val"}
+"""Baselines choose by a rule of their own, whatever ``select`` says; it stands in their results."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -80,7 +84,7 @@ def run(
         solve = {LOGREG: _logreg, CNN: _cnn}.get(settings.train.method, _train)
         scores, facts = solve(bench, settings, part, building, track=track)
         table = fold_table(bench.records, part, scores)
-        write_table(building / "predictions.parquet", table)
+        write_table(building / "predictions.parquet", table, stamp=bench.stamp)
         timing = {"seconds": round(time.monotonic() - started, 1), "threads": settings.threads}
         save_facts(building, _fold_facts(bench, settings, part) | facts | timing)
     return Outcome(table, facts)
@@ -98,7 +102,7 @@ def _train(
     told = settings.model_copy(update={"model": network.settings, "train": chosen.train})
     save_model(folder, chosen.best.state, told)
     scores = job.score(network, rows=sorted([*job.val, *job.test]))
-    _write_knowledge(folder, job, network, scores)
+    _write_knowledge(folder, job, network, scores, fused=chosen.counters.get("fusion", 0) > 0)
     facts = {"sites": job.sites, "prevalence": _prevalence(bench.records, job.train)}
     facts |= {"best_step": chosen.best.step, "recipe": recipe.model_dump()}
     facts |= {"counters": {**chosen.counters, **_adapted(network)}, "idle": dict(chosen.idle)}
@@ -117,7 +121,7 @@ def _adapted(network: Network) -> dict[str, int]:
     return {f"adapter {network.settings.adapter}": sum(bool(up.detach().any()) for up in ups)}
 
 
-def _write_knowledge(folder: Path, job: Job, network: Network, scores: Scores) -> None:
+def _write_knowledge(folder: Path, job: Job, network: Network, scores: Scores, *, fused: bool) -> None:
     """Diagnostics of a trained network, and what predictions of new patients need."""
     records, settings, recipe = job.bench.records, job.settings, job.recipe
     bank, precision = job.bank(network), settings.train.precision
@@ -134,7 +138,8 @@ def _write_knowledge(folder: Path, job: Job, network: Network, scores: Scores) -
     if settings.for_prediction:
         table = fold_table(records, job.part, scores)
         write_trust(folder, network, bank, records, table, part=job.part, precision=precision)
-        write_evidence(folder, gather(network, bank, records, train=job.train, val=job.val, recipe=recipe))
+        found = gather(network, bank, records, train=job.train, val=job.val, recipe=recipe, fused=fused)
+        write_evidence(folder, found)
         write_examples(folder, network, bank, records, scores, rows=job.test, settings=settings)
 
 
@@ -155,8 +160,13 @@ def _logreg(
     bank = TokenBank(bench.store, bench.keys, labels)
     scores, choices = logreg_scores(bank, bench.records, part.train, sorted([*part.val, *part.test]))
     write_confidence(folder, settle(fold_table(bench.records, part, scores)))
-    chosen = {m: {"block": c.block + 1, "C": c.c, "cv_auc": round(c.auc, 4)} for m, c in choices.items()}
+    chosen = {m: {"block": c.block + 1, "C": c.c, "cv_auc": _rounded(c.auc)} for m, c in choices.items()}
     return scores, {"best_step": 0, "choices": chosen, "counters": {}, "idle": {}}
+
+
+def _rounded(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if math.isnan(value) else round(value, 4)
 
 
 def _cnn(
@@ -187,7 +197,8 @@ def _fold_facts(bench: Bench, settings: RunSettings, part: Fold) -> dict[str, An
         "held_out": part.held_out,
         "method": settings.train.method,
         "seed": settings.seed,
-        "select": settings.select,
+        "select": SELECTION.get(settings.train.method, settings.select),
+        "stamp": bench.stamp,
         "fingerprint": bench.fingerprint,
         "rows": {name: len(getattr(part, name)) for name in rows},
         "people": sorted(person_marks(bench.records[i] for i in (*part.train, *part.val))),

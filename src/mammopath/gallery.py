@@ -9,12 +9,15 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
+from mammopath.cohort.cases import PREPARED
+from mammopath.cohort.rows import from_row
 from mammopath.config import parse
 from mammopath.errors import MammopathError
+from mammopath.evaluate import stamp
 from mammopath.files import write_text, writing
 from mammopath.prepare.sample import load_sample
 from mammopath.settings import PrepareSettings
-from mammopath.types import Modality, Record
+from mammopath.types import Record
 
 FOLDER = "gallery"
 
@@ -42,13 +45,17 @@ def write_gallery(folder: Path, method: str) -> list[dict[str, Any]]:
     if not cases.exists() or not config.exists():
         return []
     prepare = parse(PrepareSettings, json.loads(config.read_text()).get("prepare", {}))
-    paths = dict(pl.read_parquet(cases).select("image_id", "path").iter_rows())
+    errors = worst_errors(folder, method)
+    records = _records(pl.read_parquet(cases), [row["image_id"] for row in errors])
     found = []
-    for number, row in enumerate(worst_errors(folder, method)):
+    for number, row in enumerate(errors):
         name = f"{number:03d}.jpg"
-        shown = _picture(folder / FOLDER / name, row, paths.get(row["image_id"], ""), prepare)
+        record = records.get(row["image_id"])
+        shown = record is not None and _picture(folder / FOLDER / name, record, prepare)
         found.append(row | {"picture": f"{FOLDER}/{name}" if shown else ""})
-    write_text(folder / FOLDER / "gallery.json", json.dumps(found, indent=2))
+    facts = folder / "data.json"
+    told = stamp(json.loads(facts.read_text())) if facts.exists() else ""
+    write_text(folder / FOLDER / "gallery.json", json.dumps({"stamp": told, "errors": found}, indent=2))
     return found
 
 
@@ -88,11 +95,18 @@ def _together(folder: Path, runs: Sequence[dict[str, Any]], modality: str, site:
     return stacked.group_by(KEYS, maintain_order=True).agg(pl.col("score").mean(), pl.col("wrong").sum())
 
 
-def _picture(out: Path, row: dict[str, Any], path: str, prepare: PrepareSettings) -> bool:
-    modality: Modality = row["modality"]
-    record = Record(
-        row["image_id"], Path(path), row["patient"], row["site"], modality, laterality=row["laterality"]
-    )
+def _records(cases: pl.DataFrame, names: Sequence[str]) -> dict[str, Record]:
+    """Records as the network got them, with spacing and attributes.
+
+    None from a study that kept paths alone: a picture made without the others is not what the network saw.
+    """
+    if not set(PREPARED) <= set(cases.columns):
+        return {}
+    rows = cases.filter(pl.col("image_id").is_in(list(names))).iter_rows(named=True)
+    return {row["image_id"]: from_row(row | {"findings": "[]"}, Path()) for row in rows}
+
+
+def _picture(out: Path, record: Record, prepare: PrepareSettings) -> bool:
     try:
         sample = load_sample(record, prepare, multiple=1).sample
     except (MammopathError, OSError):

@@ -5,7 +5,7 @@ import json
 import math
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,16 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from mammopath.adapting import adapt_to_held_out, known_adaptation
-from mammopath.bench import Bench, prepare_bench
+from mammopath.bench import Bench, data_facts, prepare_bench, stamped
 from mammopath.card import card_facts
 from mammopath.cohort.cases import case_table
-from mammopath.cohort.check import check_records
-from mammopath.cohort.facts import cohort_facts
-from mammopath.config import dump, parse
+from mammopath.config import dump, parse_saved
 from mammopath.diagnostics import headlines
 from mammopath.errors import ConfigError
 from mammopath.evaluate import result_lines, source_val_auc, units_of
-from mammopath.experiment import BASELINES, Outcome, run
+from mammopath.experiment import BASELINES, SELECTION, Outcome, run
 from mammopath.files import append_line, read_lines, write_text
 from mammopath.objectives.methods import method_recipe
 from mammopath.parallel import in_processes, processes
@@ -79,7 +77,9 @@ def lodo(settings: LodoSettings, out: Path, *, strict: bool = False, track: Trac
     with locked(out):
         _keep_config(settings, out)
         bench = prepare_bench(settings, cache=settings.cache or out / "cache", strict=strict, track=track)
-        _write_data_facts(bench, settings, out)
+        bench = stamped(bench, _facts_kept(bench, out))
+        write_table(out / "cases.parquet", case_table(bench.records))
+        write_text(out / "card.json", json.dumps(card_facts(bench, settings), indent=2))
         every = cells(settings, bench.records)
         done = finished(results)
         for adapted in (False, True):  # an adaptation starts from a finished run
@@ -140,7 +140,7 @@ def put_in_order(results: Path, every: Sequence[Cell]) -> None:
 def _run_cell(bench: Bench, settings: LodoSettings, runs: Path, cell: Cell) -> list[dict[str, Any]]:
     shutil.rmtree(runs / cell.name, ignore_errors=True)  # a run without its lines was not finished
     outcome = _outcome(bench, settings, runs, cell)
-    facts = _line_facts(cell, settings, outcome)
+    facts = {"stamp": bench.stamp} | _line_facts(cell, settings, outcome)
     lines = result_lines(
         outcome.table,
         facts,
@@ -173,7 +173,7 @@ def _line_facts(cell: Cell, settings: LodoSettings, outcome: Outcome) -> dict[st
         "method": cell.method,
         "adaptation": cell.adaptation,
         "seed": cell.seed,
-        "select": settings.select,
+        "select": SELECTION.get(cell.method, settings.select),
         "best_step": outcome.facts["best_step"],
         "counters": outcome.facts["counters"],
         "idle": outcome.facts["idle"],
@@ -188,7 +188,9 @@ def _source_val(outcome: Outcome, line: dict[str, Any], settings: LodoSettings) 
 def _keep_config(settings: LodoSettings, out: Path) -> None:
     """A study may grow (more methods, seeds, sites, adaptations); what a run is made of may not change."""
     path = out / "config.json"
-    before = parse(LodoSettings, json.loads(path.read_text()), where=str(path)) if path.exists() else settings
+    before = settings
+    if path.exists():
+        before = parse_saved(LodoSettings, json.loads(path.read_text()), where=str(path))
     old, new = _made_of(before), _made_of(settings)
     if set(before.adaptation) <= {"none"}:  # nothing was adapted yet, so nothing depends on how
         old["adapt"] = new["adapt"]
@@ -199,21 +201,16 @@ def _keep_config(settings: LodoSettings, out: Path) -> None:
 
 
 def _made_of(settings: LodoSettings) -> dict[str, Any]:
-    values = {key: value for key, value in dump(settings).items() if key not in EXTENT}
-    values["prepare"].pop("styled")
-    return values
+    return {key: value for key, value in dump(settings).items() if key not in EXTENT}
 
 
-def _write_data_facts(bench: Bench, settings: LodoSettings, out: Path) -> None:
-    if not (out / "cases.parquet").exists():
-        write_table(out / "cases.parquet", case_table(bench.records))
-    write_text(out / "card.json", json.dumps(card_facts(bench, settings), indent=2))
-    if (out / "data.json").exists():
-        return
-    facts = {"fingerprint": bench.fingerprint} | cohort_facts(bench.records)
-    facts["check"] = [vars(finding) for finding in check_records(bench.records).findings]
-    facts["skipped"] = [{"where": s.where, "code": s.code, "why": s.why} for s in bench.skipped]
-    write_text(out / "data.json", json.dumps(facts, indent=2))
+def _facts_kept(bench: Bench, out: Path) -> Mapping[str, Any]:
+    """Facts of the cohort in ``data.json``, there before the first run so that every output is stamped."""
+    path = out / "data.json"
+    if not path.exists():
+        write_text(path, json.dumps(data_facts(bench), indent=2))
+    facts: Mapping[str, Any] = json.loads(path.read_text())
+    return facts
 
 
 @contextmanager

@@ -108,7 +108,7 @@ def prediction_table(
     )
 
 
-def write_table(path: Path, table: pl.DataFrame) -> None:
-    """Write a table as Parquet, whole or not at all."""
+def write_table(path: Path, table: pl.DataFrame, *, stamp: str = "") -> None:
+    """Write a table as Parquet, whole or not at all; ``stamp`` goes into the file's metadata."""
     with writing(path) as part:
-        table.write_parquet(part)
+        table.write_parquet(part, metadata={"stamp": stamp} if stamp else None)

@@ -19,7 +19,7 @@ def train(
 
     Takes the configuration of a study as well; keys that say how much of its table to make are not used.
     """
-    from mammopath.bench import prepare_bench
+    from mammopath.bench import data_facts, prepare_bench, stamped
     from mammopath.config import load
     from mammopath.evaluate import result_lines, units_of
     from mammopath.experiment import run
@@ -29,11 +29,14 @@ def train(
     settings = load(LodoSettings, config, changes or [])
     cache = settings.cache or out.parent / "cache"
     bench = prepare_bench(settings, cache=cache, strict=strict, track=track)
+    bench = stamped(bench, data_facts(bench))
     outcome = run(bench, settings, held_out=held_out, folder=out, track=track)
     units, draws = units_of(settings.data), settings.bootstrap
     lines = result_lines(outcome.table, {}, units=units, draws=draws, seed=settings.seed)
     columns = ["site", "modality", "unit", "n", "positives", "auc", "auc_low", "auc_high", "interval"]
     table(f"{held_out}, held out", columns, [[line[c] for c in columns] for line in lines])
+    if bench.stamp:
+        typer.echo(bench.stamp)
 
 
 def lodo(
@@ -103,7 +106,7 @@ def accept(
     import json
 
     from mammopath import RESEARCH_USE_ONLY
-    from mammopath.acceptance import accept_site, as_json
+    from mammopath.acceptance import accept_site, as_json, run_stamp
     from mammopath.files import read_lines, write_text
     from mammopath.progress import track
     from mammopath.verdict import Targets
@@ -138,6 +141,8 @@ def accept(
         for name, c in (("AUC", v.auc), ("sensitivity", v.sensitivity))
     ]
     table("p: probability that the target is reached", head, shown)
+    if run_stamp(run):
+        typer.echo(run_stamp(run))
     typer.echo(RESEARCH_USE_ONLY)
     if out:
         write_text(out, json.dumps(as_json(verdicts, run, targets), indent=2))

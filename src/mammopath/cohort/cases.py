@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from mammopath.cohort.rows import SCHEMA, to_row
 from mammopath.types import Record
 
 GROUPS = {
@@ -14,15 +15,21 @@ GROUPS = {
 """Subgroup -> attributes of records that tell it, in order of preference."""
 
 
+PREPARED = tuple(name for name in SCHEMA if name not in ("path", "findings", "bytes"))
+"""Columns of a manifest that a picture of an image can be made from again, as the network got it."""
+
+
 def case_table(records: Sequence[Record]) -> pl.DataFrame:
-    """A row per image: its name and file, and the group it belongs to; empty where not known."""
+    """A row per image: its file, what preparing it needs, and its groups; empty where not known."""
     rows = [
-        {"image_id": r.image_id, "path": str(r.path.absolute()), "view": r.view}
+        {"path": str(r.path.absolute())}
+        | {name: value for name, value in to_row(r, -1).items() if name in PREPARED}
         | {group: _told(r, names) for group, names in GROUPS.items()}
-        | {"age": age_band(_told(r, ("age", "patient_age"))), "laterality": r.laterality}
+        | {"age": age_band(_told(r, ("age", "patient_age")))}
         for r in records
     ]
-    return pl.DataFrame(rows)
+    groups = dict.fromkeys(("path", *GROUPS, "age"), pl.String)
+    return pl.DataFrame(rows, schema_overrides=groups | {name: SCHEMA[name] for name in PREPARED})
 
 
 def age_band(told: str) -> str:

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mammopath.errors import DataError
+from mammopath.evaluate import stamp
 from mammopath.files import read_lines, write_text
 from mammopath.report.effects import effects, markdown_effects
 from mammopath.report.grid import markdown_grid, markdown_knowledge
 from mammopath.report.study import read_study
-from mammopath.report.tables import markdown_means, markdown_table, means, stamp, summarise
+from mammopath.report.tables import markdown_means, markdown_table, means, summarise
 
 RESULTS = "<!-- results, made by: mammopath report --markdown -->"
 ADAPTATION = "<!-- adaptation, made by: mammopath report --markdown -->"

@@ -14,6 +14,7 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup, escape
 
 from mammopath import RESEARCH_USE_ONLY, __version__
+from mammopath.evaluate import stamp
 from mammopath.files import write_text
 from mammopath.report.ablation import ablation_rows
 from mammopath.report.charts import gap_chart, key, rank_chart
@@ -36,7 +37,7 @@ from mammopath.report.pictures import example_pictures, failure_pictures
 from mammopath.report.sections import calibration_rows, cost_rows, ingredient_rows, training_figures, versions
 from mammopath.report.study import Study, read_json, read_study, reference_of
 from mammopath.report.subgroups import subgroup_rows
-from mammopath.report.tables import SiteRow, csv_text, means, number, signed, stamp, summarise, with_limits
+from mammopath.report.tables import SiteRow, csv_text, means, number, signed, summarise, with_limits
 from mammopath.report.trust import trust_rows
 
 NO_DATA = {"sites": [], "check": [], "skipped": [], "pairing": "", "fingerprint": ""}

@@ -50,7 +50,8 @@ def example_pictures(study: Study) -> list[dict[str, Any]]:
 def failure_pictures(study: Study) -> list[Failure]:
     """Rows of ``gallery/gallery.json``, each with its picture."""
     path = study.folder / "gallery" / "gallery.json"
-    rows: Sequence[Mapping[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+    told = json.loads(path.read_text()) if path.exists() else []
+    rows: Sequence[Mapping[str, Any]] = told["errors"] if isinstance(told, dict) else told
     found, size = [], 0
     for row in rows:
         uri = data_uri(study.folder / row["picture"]) if row["picture"] and size < MOST_BYTES else ""

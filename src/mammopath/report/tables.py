@@ -87,13 +87,6 @@ class MeanRow:
     mean_gap_source: float
 
 
-def stamp(data: Mapping[str, Any]) -> str:
-    """What a reader of any single output must know: a synthetic cohort, a leak, an error; empty for none."""
-    phantom = ["synthetic phantom: not clinical"] if data.get("phantom") else []
-    leaks = [f for f in data.get("check", []) if f["severity"] in ("leak", "error")]
-    return "; ".join([*phantom, *(f"{f['severity']}: {f['what']}" for f in leaks)])
-
-
 def method_label(method: str, adaptation: str, select: str) -> str:
     """Name of a method with its adaptation; the oracle rule is named, as it is an upper bound only."""
     name = method if adaptation in ("", "none") else f"{method} + {adaptation}"
