@@ -2,8 +2,11 @@
 
 import hashlib
 import hmac
+import io
 import os
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
@@ -12,9 +15,11 @@ from pydicom.uid import UID
 
 from mammopath import __version__
 from mammopath.errors import ImageReadError
-from mammopath.files import writing
+from mammopath.files import write_bytes
+from mammopath.images.codecs import CODECS, clear_other_bits
 from mammopath.images.deidentify_table import Action, action_of
-from mammopath.images.dicom import read_dicom_header
+from mammopath.images.dicom_facts import REMOVED, Facts, facts_of
+from mammopath.images.dicom_file import open_dicom
 from mammopath.images.guard import decoding
 from mammopath.types import Skipped
 
@@ -22,75 +27,142 @@ _SECRETS = (
     "PatientName", "PatientID", "OtherPatientNames", "AccessionNumber", "PatientBirthDate", "PatientAddress",
     "ReferringPhysicianName", "PatientMotherBirthName", "PatientTelephoneNumbers", "OtherPatientIDs",
 )  # fmt: skip
-"""What must not be found anywhere in the result."""
+"""What must not be found anywhere in the result, nor any word of it."""
+
+_DEVICES = ("DetectorID", "DeviceSerialNumber")
+"""What must not be found as a whole; a word of it may be the name of a model."""
+
+_NAMES = ("PatientID", "StudyInstanceUID", "SOPInstanceUID")
+"""What folders and files are called by."""
 
 _SHORTEST = 4
 """Letters of the shortest secret that is searched for: shorter ones occur by chance."""
 
 _DUMMIES = {
-    **dict.fromkeys(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UT"), "REMOVED"),
+    **dict.fromkeys(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UT"), REMOVED),
     "DA": "19000101", "TM": "000000", "DT": "19000101000000", "AS": "000Y", "DS": "0", "IS": "0",
 }  # fmt: skip
 """Values in place of others, by value representation; where there is none, the value becomes empty."""
 
-_TEXTS = {"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UT"}
+_TEXTS = {"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UN", "UR", "UT"}
 """Value representations in which a secret is searched for."""
 
+_SCAN, _HEAD = re.compile(rb"\xff\xda|\xff\x93"), 1 << 16
+"""Where the pixels of a code stream begin; comments stand in front of that, in so many bytes."""
 
-def deidentify_folder(root: Path, out: Path, *, key: bytes) -> Iterator[Path | Skipped]:
+
+@dataclass(frozen=True)
+class Written:
+    """One mammogram that was de-identified.
+
+    Attributes:
+        path: the new file.
+        patient, study: pseudonym and new StudyInstanceUID, as in the new file.
+        facts: what the original said. They are secret: keep them in memory.
+    """
+
+    path: Path
+    patient: str
+    study: str
+    facts: Facts
+
+
+def deidentify_folder(root: Path, out: Path, *, key: bytes) -> Iterator[Written | Skipped]:
     """De-identify every mammogram below a folder into another one; one file at a time.
 
     Names of files and folders are new as well, since the old ones may tell: pseudonym, study, instance. The
-    same key gives the same pseudonyms and UIDs, so that exams of one patient stay together.
+    same key gives the same pseudonyms and UIDs, so that exams of one patient stay together. Of several files
+    of one SOP instance the first is written.
 
     Yields:
         Each file that was written, or why one was not.
     """
-    for folder, _, names in os.walk(root):
-        for path in sorted(Path(folder, name) for name in names):
-            try:
-                data = deidentified(path, key=key)
-                place = out / str(data.PatientID) / str(data.StudyInstanceUID) / f"{data.SOPInstanceUID}.dcm"
-                with writing(place) as temporary:
-                    data.save_as(temporary, enforce_file_format=True)
-                yield place
-            except ImageReadError as error:
-                yield Skipped(str(path), error.code, error.why)
+    written: dict[str, Path] = {}
+    for path in _files(root):
+        try:
+            with decoding(path):
+                data, facts = _copied(path, key)
+                content = _bytes_of(data)
+        except ImageReadError as error:
+            yield Skipped(str(path), error.code, error.why)
+            continue
+        patient, study, instance = (str(data[name].value) for name in _NAMES)
+        if (first := written.setdefault(instance, path)) != path:
+            why = f"has the SOPInstanceUID of {first}: a copy, or two images with one name"
+            yield Skipped(str(path), "annotation", why)
+            continue
+        place = out / patient / study / f"{instance}.dcm"
+        write_bytes(place, content)
+        yield Written(place, patient, study, facts)
+
+
+def _files(root: Path) -> Iterator[Path]:
+    for folder, folders, names in os.walk(root):
+        folders.sort()
+        yield from (path for path in (Path(folder, name) for name in sorted(names)) if path.is_file())
+
+
+def _bytes_of(data: Dataset) -> bytes:
+    file = io.BytesIO()
+    data.save_as(file, enforce_file_format=True)
+    return file.getvalue()
 
 
 def deidentified(path: Path, *, key: bytes) -> Dataset:
     """One mammogram after the Basic Application Level Confidentiality Profile (PS3.15 E.2, table E.1-1).
 
-    Private elements go too. PatientID and PatientName become a pseudonym.
+    Private elements and overlays go too, also those in unused bits of the pixels. PatientID and PatientName
+    become a pseudonym; where there is no PatientID, one for the study.
 
     Args:
         path: a DICOM mammogram.
         key: secret; whoever has it can tell which pseudonym a patient has.
 
     Raises:
-        ImageReadError: as ``read_dicom_header``; or ``unsupported`` where annotations are burned into the
-            pixels, which no table removes; or ``annotation`` where the result still holds the patient's name,
-            number or another secret.
+        ImageReadError: as ``read_dicom`` and ``read_facts``; or ``unsupported`` where annotations are burned
+            into the pixels, which no table removes; or ``annotation`` where it does not say its instance or
+            study, or where the result still holds the patient's name, number or another secret.
     """
-    read_dicom_header(path)
     with decoding(path):
-        data = pydicom.dcmread(path)
-        if str(data.get("BurnedInAnnotation", "")).upper() == "YES":
-            why = "has annotations burned into its pixels; black them out, or leave it out"
-            raise ImageReadError(path, why, code="unsupported")
-        secrets = _secrets(data)
-        pseudonym = "P" + _digest(key, str(data.get("PatientID", "")))[:16]
-        data.remove_private_tags()
-        _clean(data, key)
-        _sign(data, pseudonym)
-        if leak := next(_leaks(data, secrets), None):
-            raise ImageReadError(path, f"still tells who it is of, in {leak}", code="annotation")
-    return data
+        return _copied(path, key)[0]
+
+
+def _copied(path: Path, key: bytes) -> tuple[Dataset, Facts]:
+    """One mammogram de-identified, and what it said before."""
+    data = open_dicom(path, pixels=True)
+    facts = facts_of(data, path)
+    if facts.has_text:
+        why = "has annotations burned into its pixels; black them out, or leave it out"
+        raise ImageReadError(path, why, code="unsupported")
+    if not (facts.instance and facts.study and data.get("SOPClassUID")):
+        why = "does not say its SOPClassUID, SOPInstanceUID or StudyInstanceUID"
+        raise ImageReadError(path, why, code="annotation")
+    clear_other_bits(data, path)
+    secrets = _secrets(data)
+    data.remove_private_tags()
+    _clean(data, key)
+    if leak := next(_leaks(data, secrets), None):
+        raise ImageReadError(path, f"still tells who it is of, in {leak}", code="annotation")
+    _sign(data, _pseudonym(facts, key))
+    return data, facts
+
+
+def _pseudonym(facts: Facts, key: bytes) -> str:
+    """Of the patient; of the study where nobody is named, since those may be of different people."""
+    if facts.patient:
+        return coded("P", facts.patient, key)
+    return coded("U", facts.study, key)
+
+
+def coded(kind: str, text: str, key: bytes) -> str:
+    """A code for a text that only the key can connect with it: ``kind`` and 16 hexadecimal digits."""
+    return kind + _digest(key, text if kind == "P" else f"{kind} {text}")[:16]
 
 
 def _secrets(data: Dataset) -> list[str]:
     values = [str(data.get(name, "")) for name in _SECRETS]
     words = [word for value in values for word in (value, *value.replace("^", " ").split())]
+    words += [str(data.get(name, "")).strip() for name in _DEVICES]
     return sorted({word.lower() for word in words if len(word) >= _SHORTEST})
 
 
@@ -148,8 +220,10 @@ def _sign(data: Dataset, pseudonym: str) -> None:
 
 
 def _leaks(data: Dataset, secrets: list[str]) -> Iterator[str]:
-    for element in data.iterall():
-        if element.VR in _TEXTS:
-            text = str(element.value).lower()
-            if any(secret in text for secret in secrets):
-                yield f"{element.tag} {element.name}"
+    texts = [(e, e.value) for e in data.iterall() if e.VR in _TEXTS]
+    if str(data.file_meta.TransferSyntaxUID) in CODECS:
+        texts.append((data["PixelData"], _SCAN.split(data.PixelData, maxsplit=1)[0][:_HEAD]))
+    for element, value in texts:
+        text = (value.decode("latin-1") if isinstance(value, bytes) else str(value)).lower()
+        if any(secret in text for secret in secrets):
+            yield f"{element.tag} {element.name}"

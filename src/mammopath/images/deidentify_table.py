@@ -12,12 +12,19 @@ _CURVES = range(0x5000, 0x5100)
 """Groups of curves, which the table removes whole."""
 
 _OVERLAYS = range(0x6000, 0x6100)
-"""Groups of overlays, of which the table removes data (3000) and comments (4000)."""
+"""Groups of overlays. The table removes data (3000) and comments (4000); without them the rest is of no use,
+and labels and descriptions (1500, 0022) are free text."""
+
+_REPEATING = {(0x0018, 0x7006)}
+"""DetectorDescription, which the table keeps and vendors fill with the DetectorID that it removes."""
 
 
 def action_of(tag: BaseTag) -> Action:
-    """What becomes of an element. Where the table leaves a choice, the one that keeps an object valid."""
-    if tag.group in _CURVES or (tag.group in _OVERLAYS and tag.element in (0x3000, 0x4000)):
+    """What becomes of an element. Where the table leaves a choice, the one that keeps an object valid.
+
+    Overlays and detector descriptions, which may repeat what is removed elsewhere, go beyond the table.
+    """
+    if tag.group in _CURVES or tag.group in _OVERLAYS or (tag.group, tag.element) in _REPEATING:
         return "remove"
     return _actions().get((tag.group, tag.element), "keep")
 

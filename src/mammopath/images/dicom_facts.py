@@ -22,6 +22,9 @@ _PLACES: Mapping[str, str] = {
 }
 """What may stand for a site, by our name and the DICOM keyword."""
 
+REMOVED = "REMOVED"
+"""What stands in de-identified files in place of a text that must not be empty."""
+
 _MAGNIFIED = 1.3
 """Factor from which an image is a magnification view; contact views have up to about 1.1."""
 
@@ -136,10 +139,15 @@ def facts_of(data: pydicom.Dataset, path: Path) -> Facts:
         size=(header.height, header.width),
         is_special=_is_special(data),
         has_text=text_of(data, "BurnedInAnnotation").upper() == "YES",
-        places={name: text_of(data, keyword) for name, keyword in _PLACES.items() if text_of(data, keyword)},
+        places=_places(data),
         warnings=header.warnings,
         spacing_tag=header.spacing_tag,
     )
+
+
+def _places(data: pydicom.Dataset) -> dict[str, str]:
+    told = {name: text_of(data, keyword) for name, keyword in _PLACES.items()}
+    return {name: text for name, text in told.items() if text not in ("", REMOVED)}
 
 
 def _is_special(data: pydicom.Dataset) -> bool:

@@ -19,12 +19,12 @@ from mammopath.types import Record, Skipped
 TABLE = "exams.csv"
 
 EXAM_COLUMNS = (
-    "patient", "accession", "side", "date", "label", "malignant", "severity", "birads", "density", "split",
-    "pair",
+    "patient", "accession", "study", "side", "date", "label", "malignant", "severity", "birads", "density",
+    "split", "pair",
 )  # fmt: skip
 """Columns of ``exams.csv``; patient (PatientID) or accession must be there, and label, malignant or severity.
-Side and date (of the study, YYYYMMDD) say which images a row is about; empty means all. A column
-``attr_NAME`` becomes the attribute NAME."""
+Study (StudyInstanceUID), side and date (of the study, YYYYMMDD) say which images a row is about; empty means
+all. A column ``attr_NAME`` becomes the attribute NAME."""
 
 
 def index(root: Path) -> Iterator[Record | Skipped]:
@@ -45,10 +45,7 @@ def index(root: Path) -> Iterator[Record | Skipped]:
     """
     folder = root.parent if root.name.upper() == DIRECTORY and root.is_file() else root
     table = folder / TABLE if folder.is_dir() else folder
-    rows = read_cells(table)
-    _demand_columns(rows[0], table)
-    for number, row in enumerate(rows, start=2):
-        _demand_sense(row, f"{table}: row {number}")
+    rows = read_exams(table)
     shots, skipped = read_shots(table.parent)
     yield from skipped
     doubtful, named, used = of_several_names(shots), _by_name(rows), set[int]()
@@ -68,6 +65,19 @@ def index(root: Path) -> Iterator[Record | Skipped]:
         yield Skipped(f"{table}: row {n + 2}", "annotation", "no image is of this patient, side and date")
 
 
+def read_exams(table: Path) -> list[Row]:
+    """Rows of a table of exams.
+
+    Raises:
+        DataError: as ``index``.
+    """
+    rows = read_cells(table)
+    _demand_columns(rows[0], table)
+    for number, row in enumerate(rows, start=2):
+        _demand_sense(row, f"{table}: row {number}")
+    return rows
+
+
 def _by_name(rows: Sequence[Row]) -> defaultdict[str, set[int]]:
     """Places of rows by what they say of patient or accession."""
     named: defaultdict[str, set[int]] = defaultdict(set)
@@ -81,12 +91,14 @@ def _by_name(rows: Sequence[Row]) -> defaultdict[str, set[int]]:
 def _fitting(shot: Shot, rows: Sequence[Row], named: defaultdict[str, set[int]]) -> list[int]:
     """Places of the rows that are about one image."""
     near = named[shot.facts.patient] | named[shot.facts.accession]
-    return sorted(n for n in near if _is_about(rows[n], shot))
+    return sorted(n for n in near if is_about(rows[n], shot.facts))
 
 
-def _is_about(row: Row, shot: Shot) -> bool:
-    facts, side = shot.facts, row.get("side", "")
+def is_about(row: Row, facts: Facts) -> bool:
+    """Whether a row is about an image: all of its filled cells agree, and one says whose it is."""
+    side = row.get("side", "")
     told = [(row.get("patient"), facts.patient), (row.get("accession"), facts.accession)]
+    told.append((row.get("study"), facts.study))
     told += [(row.get("date", "").replace("-", ""), facts.date), (side and read_side(side), facts.laterality)]
     return any(cell for cell, _ in told[:2]) and all(cell == found for cell, found in told if cell)
 
@@ -112,7 +124,7 @@ def _record(shot: Shot, rows: Sequence[Row], root: Path, flags: set[str]) -> Rec
         path=shot.path,
         patient=pseudonym(facts) or facts.study or name,
         patient_known=bool(facts.patient),
-        domain=facts.places.get("institution", "hospital"),
+        domain=attributes.get("institution") or "hospital",
         modality="mammogram",
         malignant=malignant,
         severity=severity,
