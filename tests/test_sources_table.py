@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exam_tree import mammogram, save
 from mammopath.errors import DataError
 from mammopath.sources import labels_csv, table, words
 from mammopath.sources.columns import COLUMNS, REQUIRED, read_cells
@@ -285,3 +286,16 @@ def test_malignant_and_benign_rows_of_one_image_leave_the_severity_open(tmp_path
     (record,) = table.index(_write(tmp_path, rows))
     assert record.malignant == 1
     assert math.isnan(record.severity)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_headers_that_cannot_be_true_or_contradict_the_table_are_flagged(tmp_path):
+    save(tmp_path / "a.dcm", mammogram(WindowCenter="1", WindowWidth="0", ImagerPixelSpacing=["0", "0"]))
+    rows = [
+        _row("a.dcm", laterality="R", spacing_um="70"), _row("a.dcm", laterality="L", attr_flags="retake"),
+        _row("a.dcm", attr_flags="blurred"),
+    ]  # fmt: skip
+    one, two, three = (next(iter(table.index(_write(tmp_path, [row])))) for row in rows)
+    assert one.attributes["flags"] == "side_differs+window_ignored"
+    assert two.attributes["flags"] == "no_spacing+retake+window_ignored"
+    assert "flag 'blurred' is none of" in three.why

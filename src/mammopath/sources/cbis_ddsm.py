@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mammopath.errors import ImageReadError
+from mammopath.images.dicom_facts import flags_of_warnings
 from mammopath.images.read import read_header
 from mammopath.sources.cbis_ddsm_masks import Lesion, read_lesion
 from mammopath.sources.cbis_ddsm_series import Series, find_series
@@ -78,7 +79,7 @@ def _film(rois: Sequence[Roi], series: Series, known: Known, root: Path) -> Iter
         yield Skipped(str(path), error.code, error.why)
         return
     findings: list[Finding] = []
-    flags = set()
+    flags = flags_of_warnings(header.warnings) - {"no_spacing"}  # none is told of these films
     lesions = [(roi, _lesion(roi, series, (header.height, header.width))) for roi in rois]
     for roi, lesion in lesions:
         if isinstance(lesion, str):

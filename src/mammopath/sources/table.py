@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import cast, get_args
 
 from mammopath.errors import DataError, ImageReadError
+from mammopath.images.dicom_facts import flags_of_warnings
 from mammopath.images.read import Header, read_header
 from mammopath.sources.columns import ATTRIBUTE, Row, read_rows
+from mammopath.sources.flags import FLAGS, flagged, flags_of
 from mammopath.sources.source import ANNOTATED, Source
 from mammopath.sources.words import Label, read_findings, read_label, read_number, read_side
 from mammopath.types import MODALITIES, UNKNOWN, Record, Skipped, Spacing, SpacingSource
@@ -109,6 +111,9 @@ def _record(rows: list[Row], file: Path, header: Header, folder: Path) -> Record
     demand_known_split(row["split"])
     if not row["domain"]:
         raise ValueError("the column domain is empty")
+    attributes = attributes_of(row)
+    if unknown := set(flags_of(attributes)) - FLAGS.keys():
+        raise ValueError(f"flag {min(unknown)!r} is none of: {', '.join(FLAGS)}; join several by +")
     labels = [label_of(each) for each in rows]
     malignant, severity = worst(labels)
     name = file.relative_to(os.path.normpath(folder)).as_posix()
@@ -133,8 +138,15 @@ def _record(rows: list[Row], file: Path, header: Header, folder: Path) -> Record
         ),
         pair_key=row["pair"],
         official_split=row["split"],
-        attributes=attributes_of(row),
+        attributes=attributes | flagged({*flags_of(attributes), *_odd(row, header)}),
     )
+
+
+def _odd(row: Row, header: Header) -> set[str]:
+    """Flags of what a DICOM header says that cannot be true, or that the table contradicts."""
+    flags = flags_of_warnings(header.warnings) - ({"no_spacing"} if row["spacing_um"] else set())
+    side = read_side(row["laterality"])
+    return flags | ({"side_differs"} if side and header.laterality not in ("", side) else set())
 
 
 def label_of(row: Row) -> Label:
