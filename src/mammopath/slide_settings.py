@@ -47,6 +47,8 @@ class BagSettings(SlideSettings):
     """What a slide's malignancy is read from."""
     validation: float = Field(0.25, gt=0, lt=0.5)
     """Share of each training centre's patients that chooses the step."""
+    test_share: float = Field(0.2, gt=0, lt=0.9)
+    """Share of patients that `slides train` keeps apart to test on, where no site is left out for that."""
     join_um: float = Field(75.0, ge=0)
     """Lesions nearer to one another than this are measured as one."""
     seed: int = 0

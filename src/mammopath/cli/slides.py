@@ -1,4 +1,4 @@
-"""Commands for whole slides: features of patches, stages of patients."""
+"""Commands for whole slides: features of patches, training, prediction, stages of patients."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -47,6 +47,93 @@ def slides_features(
             say(f"skipped {outcome.path} ({outcome.code or outcome.verdict}): {outcome.why}")
     typer.echo(f"{sum(o.patches > 0 for o in found)} of {len(found)} slides have features -> {out}")
     typer.echo(RESEARCH_USE_ONLY)
+
+
+def slides_train(
+    manifest: Annotated[Path, typer.Argument(help="Manifest of slides with labels (mammopath index).")],
+    features: Annotated[
+        Path, typer.Option("--features", help="Folder of `slides features`, or of NAME.h5 files.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Run folder to make.")],
+    held_out: Annotated[
+        str | None,
+        typer.Option("--held-out", help="Site to leave out and test on; else a share of patients."),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="YAML; `mammopath config schema slides-stages` lists its keys."),
+    ] = None,
+    changes: Changes = None,
+) -> None:
+    """Train on slides of any laboratory: bags of patches, labels of slides, outlines where there are some.
+
+    Example: `mammopath slides train lab.parquet --features features --out runs/lab --held-out north`
+    """
+    from mammopath import RESEARCH_USE_ONLY
+    from mammopath.cohort.manifest import read
+    from mammopath.config import load
+    from mammopath.progress import track
+    from mammopath.slide_settings import BagSettings
+    from mammopath.slides.learn import train_slides
+
+    settings = load(BagSettings, config, changes or [])
+    facts = train_slides(read(manifest).records, features, out, settings, held_out=held_out, track=track)
+    for why, count in facts["slides"]["unused"].items():
+        if count:
+            say(f"{count} slides {why} take no part")
+    for warning in facts["warnings"]:
+        say(warning)
+    told = ", ".join(f"{name} {count}" for name, count in facts["rows"].items())
+    typer.echo(f"slides: {told}; best step {facts['best_step']}")
+    typer.echo(f"AUC of slides: validation {facts['val_auc']}, test {facts['test_auc']} -> {out}")
+    typer.echo(RESEARCH_USE_ONLY)
+
+
+def slides_predict(
+    run: Annotated[Path, typer.Argument(help="Run folder of `slides train`.")],
+    slides: Annotated[list[Path], typer.Argument(help="Slides, or folders of slides.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the predictions.")],
+    patients: Annotated[
+        Path | None, typer.Option("--patients", help="CSV slide,patient; else every slide is a patient.")
+    ] = None,
+    spacings: Annotated[
+        Path | None,
+        typer.Option("--spacings", help="CSV slide,um for slides whose header is silent or wrong."),
+    ] = None,
+    features: Annotated[
+        Path | None, typer.Option("--features", help="Folder of features to take, in place of making them.")
+    ] = None,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes for features.")] = 1,
+) -> None:
+    """Score new slides and their patients; map tumour, outline it, list detections in pixels and micrometres.
+
+    Ends with exit code 1 if a slide could not be read; the others are written.
+
+    Example: `mammopath slides predict runs/lab new_slides/ --out predictions --patients slides.csv`
+    """
+    from mammopath import RESEARCH_USE_ONLY
+    from mammopath.images.slide_files import find_slides
+    from mammopath.images.slide_spacing import read_spacings
+    from mammopath.progress import track
+    from mammopath.slides.apply import Asked, predict_slides, read_patients
+    from mammopath.slides.learn import load_slide_run
+
+    asked = Asked(
+        find_slides(slides),
+        read_patients(patients) if patients else {},
+        read_spacings(spacings) if spacings else {},
+        features,
+    )
+    found = predict_slides(load_slide_run(run), asked, out, workers=workers, track=track)
+    rows = [[a.slide, a.patient, a.score, a.patient_score, a.pieces, f"{a.longest_um:.0f}"] for a in found]
+    table("slides", ["slide", "patient", "score", "patient score", "pieces", "longest um"], rows)
+    for answer in found:
+        if answer.note:
+            say(f"{answer.slide}: {answer.note}")
+    typer.echo(f"predictions.csv, detections.csv, maps -> {out}\n{RESEARCH_USE_ONLY}")
+    if unread := [a for a in found if not a.patches and not a.note.startswith("empty")]:
+        say(f"{len(unread)} slides could not be read")
+        raise typer.Exit(1)
 
 
 def slides_stages(

@@ -113,6 +113,26 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return [path.stem for path in paths]
 
 
+def find_features(folder: Path, slides: Sequence[Path]) -> dict[Path, Path]:
+    """Files of features by slide, of those that have one.
+
+    Args:
+        folder: of `mammopath slides features`, where it is written which file was read; or of other programs,
+            with a file ``NAME.h5`` for each slide NAME.
+        slides: as the caller spells them.
+    """
+    told = {path.stem: json.loads(path.read_text()) for path in sorted((folder / "slides").glob("*.json"))}
+    by_path = {one["path"]: name for name, one in told.items()}
+    named = {path: name for name, path in name_slides(slides).items()}
+    found = {}
+    for slide in slides:
+        name = by_path.get(str(slide.absolute()), named[slide.absolute()])
+        places = (folder / "features" / f"{name}.h5", folder / f"{name}.h5")
+        if place := next((place for place in places if place.exists()), None):
+            found[slide] = place
+    return found
+
+
 def is_done(job: Job, name: str, path: Path) -> bool:
     """Whether a slide is settled: the same file was read, and what came of it is there.
 

@@ -1,7 +1,7 @@
 """From scored patches to a map of tumour over the slide, and from the map to detections and lesions."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -89,30 +89,47 @@ def cell_um(found: AttentionMap) -> float:
     return found.cell / found.frame.scale_x * found.spacing.um_x
 
 
-def detections(
-    found: AttentionMap, *, threshold: float = TUMOUR, smooth: float = 0.0
-) -> Float[np.ndarray, "k 3"]:
-    """One detection for each connected piece of tumour: confidence, x and y in level-0 pixels.
+@dataclass(frozen=True)
+class Piece:
+    """A connected piece of tumour of a map; its cells touch by edges or corners.
 
-    The confidence is the highest probability of the piece; the place is its centre of mass, or where that
-    lies outside of the piece, its nearest cell.
+    Attributes:
+        confidence: the highest probability in it.
+        place: centre of mass in level-0 pixels, x and y, or where that lies outside, its nearest cell.
+        mask: of its cells. first: row and column of the mask in the map.
+    """
+
+    confidence: float
+    place: tuple[float, float]
+    mask: Bool[np.ndarray, "rows cols"]
+    first: tuple[int, int]
+
+
+def pieces(found: AttentionMap, *, threshold: float = TUMOUR, smooth: float = 0.0) -> list[Piece]:
+    """The pieces of tumour of a map, in the order of their rows.
 
     Args:
         found: the map.
-        threshold: probability from which a cell belongs to a piece; pieces touch by edges or corners.
+        threshold: probability from which a cell belongs to a piece.
         smooth: sigma of a Gaussian over the map beforehand, in cells.
     """
     filled = np.nan_to_num(found.values, nan=0.0)
     filled = ndimage.gaussian_filter(filled, smooth) if smooth else filled
-    labels, count = ndimage.label(filled >= threshold, np.ones((3, 3)))
+    labels, _ = ndimage.label(filled >= threshold, np.ones((3, 3)))
     back = found.frame.inverse()
-    rows = []
+    told = []
     for number, box in enumerate(ndimage.find_objects(labels), start=1):
-        piece = labels[box] == number
-        y, x = np.nonzero(piece)
-        weight = filled[box][piece]
+        mask, first = labels[box] == number, (box[0].start, box[1].start)
+        y, x = np.nonzero(mask)
+        weight = filled[box][mask]
         middle = np.array([(weight * y).sum(), (weight * x).sum()]) / weight.sum()
         at = np.argmin((y - middle[0]) ** 2 + (x - middle[1]) ** 2)
-        place = back.point(float(x[at] + box[1].start + 0.5), float(y[at] + box[0].start + 0.5))
-        rows.append((float(weight.max()), *place))
-    return np.array(rows, dtype=float).reshape(count, 3)
+        place = back.point(float(x[at] + first[1] + 0.5), float(y[at] + first[0] + 0.5))
+        told.append(Piece(float(weight.max()), place, mask, first))
+    return told
+
+
+def detections(found: AttentionMap, *, threshold: float = TUMOUR) -> Float[np.ndarray, "k 3"]:
+    """One detection for each piece of tumour: confidence, x and y in level-0 pixels."""
+    rows = [(piece.confidence, *piece.place) for piece in pieces(found, threshold=threshold)]
+    return np.array(rows, dtype=float).reshape(-1, 3)

@@ -25,11 +25,11 @@ def write_summary(out: Path, outcomes: Sequence[Outcome]) -> Path:
             "um_y": outcome.um[1],
             "notes": "; ".join(outcome.notes),
         }
-        rows.writerow([_plain(told[name]) for name in COLUMNS])
+        rows.writerow([plain(told[name]) for name in COLUMNS])
     write_text(out / "slides.csv", text.getvalue())
     return out / "slides.csv"
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """Text that a spreadsheet would take for a formula gets a quote in front (CWE-1236)."""
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t") else value

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ class Trained:
         network: with the weights of the best step.
         step: the best step, by the slides that validate. score: their AUC; NaN where they are of one class.
         log: a row for each validation.
-        sites: that it was trained on.
+        sites: that it was trained on. recipe: of the objective.
     """
 
     network: Network
@@ -42,6 +43,7 @@ class Trained:
     score: float
     log: Sequence[Row]
     sites: tuple[str, ...]
+    recipe: Mapping[str, Any]
 
 
 def train_bags(
@@ -86,7 +88,9 @@ def train_bags(
         seed=settings.seed,
     )
     network.load_trained_state(best.state)
-    return Trained(network.eval(), best.step, best.score, log, sites.get("pathology", ()))
+    return Trained(
+        network.eval(), best.step, best.score, log, sites.get("pathology", ()), recipe.model_dump()
+    )
 
 
 def bag_network(settings: BagSettings) -> Network:
