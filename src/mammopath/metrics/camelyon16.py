@@ -1,8 +1,7 @@
 """CAMELYON16: its two tasks by its rules, with the slides that the organisers left out."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -11,8 +10,6 @@ from mammopath.errors import DataError
 from mammopath.metrics.auc import auc_interval
 from mammopath.metrics.froc import Froc, Regions, froc, froc_statistic, mark
 from mammopath.metrics.intervals import Interval, bootstrap
-
-T = TypeVar("T")
 
 DUPLICATE = frozenset({"test_049"})
 """Removed from both tasks: a slide that stands twice (the data set's README)."""
@@ -54,7 +51,8 @@ def lesion_task(
     Args:
         slides: names of all slides of the test, with or without lesions; ``Test_001.tif`` is ``test_001``.
         detections: by slide; a slide that is not among them has none.
-        lesions: of ``froc.camelyon16_regions``, by slide; a slide that is not among them has none.
+        lesions: of ``froc.camelyon16_regions``, by slide; a slide that is not among them has none. They are
+            asked for one at a time, so a mapping may paint them as it goes.
         draws: of a bootstrap over slides; 0 for no interval.
 
     Raises:
@@ -62,10 +60,13 @@ def lesion_task(
             confidence that is not above 0.
     """
     judged = sorted({slide_name(name) for name in slides} - DUPLICATE - NOT_EXHAUSTIVE)
-    found, known = _by_name(detections, judged), _by_name(lesions, judged)
-    if wrong := [name for name, rows in found.items() if (rows[:, 0] <= 0).any()]:
+    found, known = _names(detections, judged), _names(lesions, judged)
+    if wrong := [name for name in found.values() if not (detections[name][:, 0] > 0).all()]:
         raise DataError(f"{wrong[0]}: a detection needs a confidence above 0")
-    marks = [mark(found.get(name, np.empty((0, 3))), known.get(name)) for name in judged]
+    marks = []
+    for name in judged:
+        rows = detections[found[name]] if name in found else np.empty((0, 3))
+        marks.append(mark(rows, lesions[known[name]] if name in known else None))
     curve, value = froc(marks), Interval(np.nan, np.nan, np.nan, "not asked for")
     if draws:
         value = bootstrap([froc_statistic(marks)], np.arange(len(marks)), draws=draws).interval()
@@ -97,8 +98,9 @@ def slide_name(name: str) -> str:
     return f"{kind}_{int(number):03d}" if number.isdigit() else f"{kind}_{number}".rstrip("_")
 
 
-def _by_name(values: Mapping[str, T], judged: Collection[str]) -> dict[str, T]:
-    named = {slide_name(name): value for name, value in values.items()}
+def _names(names: Iterable[str], judged: Collection[str]) -> dict[str, str]:
+    """Names as they are given, by the name of the slide."""
+    named = {slide_name(name): name for name in names}
     if strange := sorted(named.keys() - set(judged) - DUPLICATE - NOT_EXHAUSTIVE):
         raise DataError(f"{strange[0]}: is not among the slides of the test; give all of their names")
     return named

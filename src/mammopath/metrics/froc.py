@@ -78,8 +78,9 @@ def camelyon16_regions(tumour: Bool[np.ndarray, "h w"], *, um: float = 0.243, le
     # the official script measures on 255 - mask: without any tumour every distance is infinite for it
     near = ndimage.distance_transform_edt(~tumour) < MARGIN_UM / (um * scale * 2) if tumour.any() else tumour
     label, count = ndimage.label(ndimage.binary_fill_holes(near), structure=np.ones((3, 3)))
-    axes = np.array([_major_axis(label == k) for k in range(1, count + 1)])
-    return Regions(label.astype(int), axes < ISOLATED_UM / (um * scale), scale)
+    places = ndimage.find_objects(label, count)
+    axes = np.array([_major_axis(label[place] == k) for k, place in enumerate(places, start=1)])
+    return Regions(label, axes < ISOLATED_UM / (um * scale), scale)
 
 
 def mammogram_regions(lesions: Sequence[Bool[np.ndarray, "h w"]], *, tolerance: float = 0.0) -> Regions:
