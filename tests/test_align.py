@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from pytorch_metric_learning.losses import SupConLoss
 from sklearn.metrics import average_precision_score
 from torch import Tensor
 
@@ -101,6 +102,17 @@ def test_unicl_targets_give_the_same() -> None:
     expected = F.cross_entropy(logits, same / same.sum(1, keepdim=True))
     known = links(rows, columns, pairing=("same_label",))
     torch.testing.assert_close(contrast_loss(logits, known), expected)
+
+
+def test_label_contrast_is_supcon_of_an_independent_library() -> None:
+    """pytorch-metric-learning contrasts a set with a reference set, as we do one modality with the other."""
+    rows, columns = side([0, 1, 1, 0, 1]), side([1, 0, 1, 1], phase=1)
+    known = links(rows, columns, pairing=("same_label",))
+    ours = contrast_loss(rows.projection @ columns.projection.T / 0.07, known)
+    theirs = SupConLoss(temperature=0.07)(
+        rows.projection, rows.label.long(), ref_emb=columns.projection, ref_labels=columns.label.long()
+    )
+    torch.testing.assert_close(ours, theirs)
 
 
 def test_sigmoid_contrast_by_brute_force() -> None:

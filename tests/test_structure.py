@@ -43,6 +43,7 @@ JOINTS = [
     "case",
     "audit",
     "experiment",
+    "site_stream",
     "adapting",
     "acceptance",
     "card",
@@ -189,3 +190,14 @@ def test_torchvision_and_timm_are_never_imported() -> None:
 def test_no_pickle_is_read() -> None:
     for f in FILES:
         assert not re.search(r"torch\.load\(|\bpickle\b\.load|allow_pickle=True", f.read_text()), f
+
+
+def test_nothing_is_seeded_by_a_hash_that_changes_between_processes() -> None:
+    """``hash()`` of a string is salted anew in every process."""
+    called = [
+        str(f.relative_to(PACKAGE))
+        for f in FILES
+        for node in ast.walk(ast.parse(f.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "hash"
+    ]
+    assert called == []
