@@ -230,6 +230,21 @@ def test_a_stream_deeper_than_the_header_says_is_refused(tmp_path, syntax):
     assert np.array_equal(read_dicom(save(tmp_path / "a.dcm", data)).pixels, deep)
 
 
+def test_lossy_values_beyond_the_stored_ones_are_brought_back(tmp_path):
+    """Where only their lowest bits were left, they would be black in the brightest place."""
+    bright = np.full((96, 64), 1000, np.uint16)
+    bright[40:60] = 1030
+    syntax = "1.2.840.10008.1.2.4.51"
+    frame = imagecodecs.jpeg8_encode(bright, level=99, bitspersample=12)
+    assert imagecodecs.jpeg8_decode(frame).max() > 1023
+    path = save(tmp_path / "a.dcm", compressed([frame], syntax, BitsStored=10, HighBit=9))
+    pixels = read_dicom(path).pixels
+    assert pixels.max() == 1023
+    assert pixels.min() > 990
+    path = save(path, compressed([frame], syntax, BitsStored=9, HighBit=8))
+    assert "9 bits" in refused(path)[1]
+
+
 def test_a_stream_of_another_sign_is_refused(tmp_path):
     signed = imagecodecs.jpeg2k_encode(breast().astype(np.int16), level=0)
     path = save(tmp_path / "a.dcm", compressed([signed], "1.2.840.10008.1.2.4.90"))

@@ -29,6 +29,9 @@ _PADDING = 16
 
 RLE = "1.2.840.10008.1.2.5"
 
+_LOSSY = {"1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81", "1.2.840.10008.1.2.4.91"}
+"""Transfer syntaxes whose decoded values may be a little beyond those that were stored."""
+
 
 @dataclass(frozen=True)
 class Codec:
@@ -83,6 +86,8 @@ def stored_values(header: pydicom.Dataset, path: Path) -> Decoded:
         ImageReadError: ``unsupported`` transfer syntax, ``truncated``, or ``pixels`` where the code stream or
             the decoded frame is not what the header says: another size, sign, more bits, or two frames.
     """
+    if not header.get("PixelData"):
+        raise ImageReadError(path, "has no pixels", code="pixels")
     syntax = str(header.file_meta.TransferSyntaxUID)
     shape = (int(header.Rows), int(header.Columns))
     if syntax in NATIVE:
@@ -101,7 +106,7 @@ def stored_values(header: pydicom.Dataset, path: Path) -> Decoded:
         raise ImageReadError(
             path, f"decodes to {values.dtype} {values.shape}, but its header says {shape}", code="pixels"
         )
-    found = _clean(values, header)
+    found = _clean(_within(values, header) if syntax in _LOSSY else values, header)
     if found.has_other_bits and syntax not in NATIVE:
         why = f"its compressed pixels do not fit the {header.BitsStored} bits that its header says"
         raise ImageReadError(path, why, code="pixels", hint="have it sent uncompressed")
@@ -162,6 +167,16 @@ def _native(header: pydicom.Dataset, shape: tuple[int, int], path: Path) -> Stor
     if len(header.PixelData) > needed + needed % 2:
         raise ImageReadError(path, "holds more pixels than its header says", code="pixels")
     return np.frombuffer(header.PixelData[:needed], dtype=f"{order}u{bits // 8}").reshape(shape)
+
+
+def _within(values: Stored, header: pydicom.Dataset) -> Stored:
+    """Lossy values that are beyond the stored ones by up to a sixteenth, brought back to the largest of them.
+
+    Without that their lowest bits would be left: black where the image is brightest.
+    """
+    top = (1 << int(header.BitsStored)) - 1
+    is_over = values.dtype.kind == "u" and top < values.max() <= top + (top >> 4)
+    return np.minimum(values, top).astype(values.dtype) if is_over else values
 
 
 def _clean(values: Stored, header: pydicom.Dataset) -> Decoded:

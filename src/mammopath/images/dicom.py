@@ -95,8 +95,6 @@ def read_dicom(path: Path) -> DicomImage:
     with decoding(path):
         data = open_dicom(path, pixels=True)
         header = header_of(data, path)
-        if not data.get("PixelData"):
-            raise ImageReadError(path, "has no pixels", code="pixels")
         decoded = stored_values(data, path)
         if decoded.has_other_bits:
             header = replace(header, warnings=(*header.warnings, "bits"))
