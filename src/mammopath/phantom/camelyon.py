@@ -1,6 +1,7 @@
 """A phantom of CAMELYON17: patients with nodes of known class, from several laboratories, in its layout."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,16 @@ STAGES = (
     ("pN0(i+)", ("itc", "negative")),
     ("pN1mi", ("micro", "itc")),
     ("pN1", ("macro", "micro")),
+    ("pN2", ("macro", "micro", "micro", "macro")),
 )
-"""Stages in the order in which patients have them, and the nodes that make them; more nodes are negative."""
+"""Stages in the order in which patients have them, and the nodes that make them; more nodes are negative.
+Patients with fewer nodes than a stage takes never have it."""
 
 LENGTHS_UM = {"itc": (90.0, 120.0), "micro": (500.0, 1100.0), "macro": (2200.0, 2500.0)}
 """Longest diameter of the lesion of a node, from and to."""
+
+HOLE = 0.3
+"""Of a macro-metastasis an island of healthy node in its middle, by the share of its diameters."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,9 @@ class CamelyonPlan:
     """How large the phantom is.
 
     Attributes:
-        centres: laboratories, of those that the phantom knows. patients: of each. nodes: of each patient.
+        centres: laboratories, of those that the phantom knows. patients: of each. nodes: of each patient;
+            the challenge has five, of which pN2 takes four.
+        undrawn: nodes with isolated tumour cells of each centre that nobody has outlined.
         side: of a slide in pixels. um: side of a pixel; slides must hold 2.5 mm of lymph node.
         seed: same seed, same slides.
     """
@@ -38,6 +46,7 @@ class CamelyonPlan:
     centres: int = 3
     patients: int = 4
     nodes: int = 2
+    undrawn: int = 1
     side: int = 2048
     um: float = 2.0
     seed: int = 0
@@ -58,35 +67,47 @@ def make_camelyon(root: Path, plan: CamelyonPlan) -> None:
             f"a phantom has 1 to {len(SITES)} centres, at least 2 nodes, at most 100 patients: {plan}"
         )
     rows = ["patient,stage,center"]
-    for number in range(plan.centres * plan.patients):
-        centre, name = number // plan.patients, f"patient_{number:03d}"
-        stage, classes = STAGES[number % len(STAGES)]
-        rows.append(f"{name}.zip,{stage},{centre}")
-        for node in range(plan.nodes):
-            kind = classes[node] if node < len(classes) else "negative"
-            _write_node(root, f"{name}_node_{node}", kind, plan, centre)
-            rows.append(f"{name}_node_{node}.tif,{kind},{centre}")
+    for centre in range(plan.centres):
+        labels = dict(_labels(plan, centre))
+        cells = [name for name, label in labels.items() if label == "itc"]
+        for name, label in labels.items():
+            if "node" in name:
+                drawn = name not in cells[: plan.undrawn]
+                _write_node(root, name, label, plan, centre=centre, drawn=drawn)
+            rows.append(f"{name}.{'tif' if 'node' in name else 'zip'},{label},{centre}")
     write_text(root / "NOTICE.txt", f"{NOTICE}\n")
     write_text(root / "stages.csv", "\n".join(rows) + "\n")
 
 
-def _write_node(root: Path, name: str, kind: str, plan: CamelyonPlan, centre: int) -> None:
+def _labels(plan: CamelyonPlan, centre: int) -> Iterator[tuple[str, str]]:
+    """Stage of each patient of a centre, followed by the class of each of its nodes."""
+    possible = [stage for stage in STAGES if len(stage[1]) <= plan.nodes]
+    for number in range(centre * plan.patients, (centre + 1) * plan.patients):
+        stage, classes = possible[number % len(possible)]
+        yield f"patient_{number:03d}", stage
+        for node in range(plan.nodes):
+            yield f"patient_{number:03d}_node_{node}", classes[node] if node < len(classes) else "negative"
+
+
+def _write_node(root: Path, name: str, kind: str, plan: CamelyonPlan, *, centre: int, drawn: bool) -> None:
     rng = np.random.default_rng([plan.seed, 17, *name.encode()])
+    areas = _areas(kind, plan, rng)
     slide = SlidePlan(
         plan.side,
         plan.um,
-        tuple(_areas(kind, plan, rng)),
+        tuple(areas),
         list(SITES.values())[centre].tissue,
         seed=plan.seed * 100 + centre,
         levels=4,
     )
     write_slide(root / "images" / f"{name}.tif", slide)
-    if slide.tumours:
-        write_asap(root / "annotations" / f"{name}.xml", slide.tumours)
+    if slide.tumours and drawn:
+        holes = [area.outline for area in areas[3:]]
+        write_asap(root / "annotations" / f"{name}.xml", slide.tumours, holes=holes)
 
 
 def _areas(kind: str, plan: CamelyonPlan, rng: np.random.Generator) -> list[Area]:
-    """Stroma around a node, and within it one lesion of the class's size."""
+    """Stroma around a node, within it one lesion of the class's size, and within that perhaps a hole."""
     middle = plan.side / 2
     turn = float(rng.uniform(0, np.pi))
     capsule = Ellipse(middle, middle, 0.42 * plan.side, 1.05 + 0.1 * float(rng.random()), turn)
@@ -105,4 +126,7 @@ def _areas(kind: str, plan: CamelyonPlan, rng: np.random.Generator) -> list[Area
             float(rng.uniform(0, np.pi)),
         )
         areas.append(Area(lesion.outline(corners=48), TUMOUR))
+        if kind == "macro":
+            hole = replace(lesion, radius=HOLE * lesion.radius)
+            areas.append(Area(hole.outline(corners=24), LYMPH))
     return areas

@@ -84,16 +84,35 @@ def write_slide(path: Path, plan: SlidePlan) -> None:
             )
 
 
-def write_asap(path: Path, outlines: Sequence[Points], group: str = "metastases") -> None:
-    """Write outlines as ASAP does (computationalpathologygroup/ASAP), in level-0 pixels."""
+def write_asap(
+    path: Path,
+    outlines: Sequence[Points],
+    group: str = "metastases",
+    *,
+    holes: Sequence[Points] = (),
+    cut: str = "normal",
+) -> None:
+    """Write outlines as ASAP does (computationalpathologygroup/ASAP), in level-0 pixels.
+
+    Args:
+        path: the file.
+        outlines: of tumours.
+        group: that they belong to.
+        holes: what is cut out of them.
+        cut: group of the holes.
+    """
+    drawn = [(group, outline) for outline in outlines] + [(cut, hole) for hole in holes]
     polygons = "".join(
-        f'<Annotation Name="Annotation {i}" Type="Polygon" PartOfGroup={quoteattr(group)} Color="#F4FA58">'
+        f'<Annotation Name="Annotation {i}" Type="Polygon" PartOfGroup={quoteattr(name)} Color="#F4FA58">'
         "<Coordinates>"
         + "".join(f'<Coordinate Order="{k}" X="{x:.4f}" Y="{y:.4f}" />' for k, (x, y) in enumerate(outline))
         + "</Coordinates></Annotation>"
-        for i, outline in enumerate(outlines)
+        for i, (name, outline) in enumerate(drawn)
     )
-    groups = f'<Group Name={quoteattr(group)} PartOfGroup="None" Color="#ff0000"><Attributes /></Group>'
+    groups = "".join(
+        f'<Group Name={quoteattr(name)} PartOfGroup="None" Color="#ff0000"><Attributes /></Group>'
+        for name in dict.fromkeys(name for name, _ in drawn)
+    )
     write_text(
         path,
         f'<?xml version="1.0"?>\n<!-- {NOTICE} -->\n<ASAP_Annotations><Annotations>{polygons}</Annotations>'
