@@ -18,11 +18,13 @@ from sklearn.metrics import roc_auc_score
 from mammopath import RESEARCH_USE_ONLY
 from mammopath.errors import DataError
 from mammopath.metrics.auc import auc_by_group, auc_interval
+from mammopath.metrics.delong import delong_test
 from mammopath.metrics.transfer import transfer
 from mammopath.report.comparisons import compare, draw_sites, mean_intervals
 from mammopath.report.figures import Axis, Series, fitted_axis, forest_axis, forest_row, panel
+from mammopath.report.gaps import gap_rows
 from mammopath.report.page import write_report
-from mammopath.report.study import read_study
+from mammopath.report.study import Cases, read_study
 from mammopath.report.tables import summarise, with_limits
 from study_folder import SITES, make_study
 
@@ -151,6 +153,8 @@ def test_means_and_comparisons_follow_from_the_site_rows(folder):
             assert float(row["difference"]) == pytest.approx(ours - theirs, abs=1e-5)
         assert float(row["low"]) <= float(row["difference"]) <= float(row["high"])
         assert 0 < float(row["p"]) <= float(row["p_holm"]) <= 1
+        assert 0 < float(row["p_patients"]) <= 1
+        assert row["p_delong"] == "", "patients have two images each, for which DeLong does not hold"
 
 
 def test_ingredients_tell_what_ran(folder):
@@ -278,6 +282,52 @@ def test_runs_on_other_cases_are_not_compared(folder):
     assert draw_sites([replace(idc, test=one_class)], draws=100) == []
     assert compare([site], "absent") == []
     assert mean_intervals([site]) == []
+
+
+def test_differences_of_independent_cases_have_delongs_p_beside_the_bootstraps(folder):
+    cbis = [j for j in read_study(folder).judged if j.line["site"] == "cbis" and j.line["seed"] == 0]
+    alone = [replace(j, test=replace(j.test, patients=np.arange(len(j.test.labels)))) for j in cbis]
+    site = draw_sites(alone, draws=4000)
+    for row in compare(site, "erm"):
+        ours, theirs = (next(j.test for j in alone if j.label == x) for x in (row.label, "erm"))
+        paired = delong_test(ours.labels, ours.logits, theirs.logits)
+        assert row.p_delong == pytest.approx(paired.p)
+        assert row.p_patients == pytest.approx(paired.p, abs=0.05)
+        assert np.isnan(row.p), "one seed says nothing of training again"
+        assert row.low < row.difference < row.high
+
+
+def test_seeds_of_one_method_do_not_win_over_one_another(folder):
+    erm = [j for j in read_study(folder).judged if j.line["site"] == "cbis" and j.label == "erm"]
+    rng = np.random.default_rng(0)
+    labels, latent = np.arange(3000.0) % 2, rng.normal(size=3000)
+
+    def run(method, effect):
+        line = erm[0].line | {"method": method}
+        return replace(erm[0], line=line, test=Cases("x", np.arange(3000), labels, latent + effect * labels))
+
+    better, worse = ([run(m, e) for e in effects] for m, effects in (("b", (1, 1.4)), ("erm", (0.9, 1.1))))
+    (row,) = compare(draw_sites([*worse, *better], draws=500), "erm")
+    assert row.p_patients < 0.01
+    assert row.p_delong < 0.01
+    assert row.p > 0.05
+
+
+def test_gaps_are_paired_on_the_test_split_and_have_limits(folder):
+    found = gap_rows(read_study(folder), draws=300)
+    table = {(r.site, r.label): r for r in summarise(read_study(folder).lines)}
+    sites = [r for r in found if r.scope == "site"]
+    assert {(r.site, r.label) for r in sites} == set(table)
+    for row in sites:
+        assert row.gap == pytest.approx(table[row.site, row.label].gap_in_domain, abs=1e-5)
+        assert row.low < row.gap < row.high
+    over = {(r.modality, r.scope): r for r in found if r.label == "erm" and r.scope != "site"}
+    erm = {r.site: r for r in sites if r.label == "erm"}
+    assert over["all", "mean"].gap == pytest.approx(np.mean([r.gap for r in erm.values()]))
+    wide = np.mean([r.high - r.low for r in erm.values()])
+    assert over["all", "mean"].high - over["all", "mean"].low < wide, "a mean over sites is surer"
+    worst = max(erm.values(), key=lambda r: r.gap)
+    assert over["all", "worst"] == replace(worst, modality="all", scope="worst")
 
 
 def test_transfer_at_home_is_near_nominal():

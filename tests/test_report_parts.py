@@ -127,7 +127,8 @@ def test_the_ablation_matrix_tells_recipes_and_gains(folder, study):
             r["scope"],
             r["label"],
             r["reference"],
-            *(float(r[k]) for k in ("difference", "low", "high", "p", "p_holm")),
+            *(float(r[k]) for k in ("difference", "low", "high", "p", "p_holm", "p_patients")),
+            p_delong=math.nan,
         )
         for r in _csv(folder, "comparisons")
     ]

@@ -4,9 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
+from scipy.special import ndtr
 
-from mammopath.metrics.intervals import Bootstrap, bootstrap, holm, mean_statistic
-from mammopath.metrics.ranking import auc_statistic
+from mammopath.metrics.delong import delong_covariance
+from mammopath.metrics.intervals import Bootstrap, Difference, bootstrap, holm, mean_statistic
+from mammopath.metrics.ranking import auc, auc_statistic
+from mammopath.metrics.retraining import difference_retrained, of_seeds
 from mammopath.report.study import Cases, Judged
 
 BUDGET = 4e9
@@ -15,12 +19,20 @@ BUDGET = 4e9
 
 @dataclass(frozen=True)
 class SiteDraws:
-    """Mean AUC over seeds of each method on one site, under the same draws of patients."""
+    """Mean AUC over seeds of each method on one site, under the same draws of patients.
+
+    Attributes:
+        seeds: AUC of each seed, by method.
+        delong: covariance of the mean AUCs over seeds (``delong_covariance``), of the networks as trained;
+            NaN where patients have several cases, for which it does not hold.
+    """
 
     modality: str
     site: str
     labels: Sequence[str]
     bootstrap: Bootstrap
+    seeds: Sequence[Float[np.ndarray, " _"]]
+    delong: Float[np.ndarray, "k k"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +41,12 @@ class Comparison:
 
     Attributes:
         scope: a site, or which sites the difference is averaged over.
-        p: two-sided, of no difference; p_holm: adjusted for the methods compared in this scope.
+        low, high: 95 % limits for other patients and other seeds; for other patients alone where there is
+            one seed, since that cannot show what another would have given.
+        p: two-sided, of no difference between methods that are trained again; NaN for one seed. p_holm:
+            adjusted for the methods compared in this scope.
+        p_patients: of no difference between these very networks, by the bootstrap of patients; p_delong: by
+            DeLong's paired test, where every patient has one case, else NaN.
     """
 
     scope: str
@@ -40,6 +57,8 @@ class Comparison:
     high: float
     p: float
     p_holm: float
+    p_patients: float
+    p_delong: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +91,15 @@ def draw_sites(judged: Sequence[Judged], *, draws: int = 2000) -> list[SiteDraws
     ]
 
 
+def affordable(draws: int, cases: int, runs: int) -> int:
+    """So many draws of so many cases, scored by so many runs, as ``BUDGET`` allows; never under 200."""
+    return min(draws, max(200, int(BUDGET / (cases * runs))))
+
+
 def compare(sites: Sequence[SiteDraws], reference: str) -> list[Comparison]:
     """Every method against the reference: averaged over each scope of several sites, then on each site."""
-    found = []
-    for scope, group in reversed(_scopes(sites).items()):
-        labels = _shared(group)
-        found += _against(scope, labels, _mean_of_sites(group, labels), reference)
-    return found + [row for s in sites for row in _against(s.site, s.labels, s.bootstrap, reference)]
+    scopes = [*reversed(_scopes(sites).items()), *((s.site, [s]) for s in sites)]
+    return [row for scope, group in scopes for row in _against(scope, group, reference)]
 
 
 def mean_intervals(sites: Sequence[SiteDraws]) -> list[MeanInterval]:
@@ -98,10 +119,24 @@ def _draw(
 ) -> SiteDraws:
     patients = next(iter(methods.values()))[0].patients
     runs = sum(len(cases) for cases in methods.values())
-    affordable = max(200, int(BUDGET / (len(patients) * runs)))
     statistics = [mean_statistic([auc_statistic(c.labels, c.logits) for c in m]) for m in methods.values()]
-    drawn = bootstrap(statistics, patients, draws=min(draws, affordable), seed=seed)
-    return SiteDraws(modality, site, list(methods), drawn)
+    drawn = bootstrap(statistics, patients, draws=affordable(draws, len(patients), runs), seed=seed)
+    seeds = [np.array([auc(c.labels, c.logits) for c in m]) for m in methods.values()]
+    return SiteDraws(modality, site, list(methods), drawn, seeds, _covariance(list(methods.values())))
+
+
+def _covariance(methods: Sequence[Sequence[Cases]]) -> Float[np.ndarray, "k k"]:
+    """Of the methods' mean AUCs over seeds, from that of all their runs."""
+    first = methods[0][0]
+    if len(np.unique(first.patients)) < len(first.patients):
+        return np.full((len(methods), len(methods)), np.nan)
+    _, whole = delong_covariance(first.labels, np.stack([c.logits for m in methods for c in m]))
+    mean = np.zeros((len(methods), len(whole)))
+    start = 0
+    for row, runs in enumerate(methods):
+        mean[row, start : start + len(runs)] = 1 / len(runs)
+        start += len(runs)
+    return mean @ whole @ mean.T
 
 
 def _scopes(sites: Sequence[SiteDraws]) -> dict[str, list[SiteDraws]]:
@@ -128,14 +163,37 @@ def _mean_of_sites(sites: Sequence[SiteDraws], labels: Sequence[str]) -> Bootstr
     )
 
 
-def _against(scope: str, labels: Sequence[str], drawn: Bootstrap, reference: str) -> list[Comparison]:
+def _against(scope: str, sites: Sequence[SiteDraws], reference: str) -> list[Comparison]:
+    labels = _shared(sites)
     if reference not in labels:
         return []
     others = [label for label in labels if label != reference]
-    base = labels.index(reference)
-    gaps = [drawn.difference(labels.index(label), base) for label in others]
-    adjusted = holm(np.array([gap.p for gap in gaps]))
+    drawn = _mean_of_sites(sites, labels)
+    found = [_difference(sites, drawn, labels, label, reference) for label in others]
+    adjusted = holm(np.array([gap.p for gap, _, _ in found]))
     return [
-        Comparison(scope, label, reference, gap.value, gap.low, gap.high, gap.p, float(p))
-        for label, gap, p in zip(others, gaps, adjusted, strict=True)
+        Comparison(scope, label, reference, gap.value, gap.low, gap.high, gap.p, float(p), *fixed)
+        for label, (gap, *fixed), p in zip(others, found, adjusted, strict=True)
     ]
+
+
+def _difference(
+    sites: Sequence[SiteDraws], drawn: Bootstrap, labels: Sequence[str], label: str, reference: str
+) -> tuple[Difference, float, float]:
+    """The difference with retraining, and p of the networks as they are, by bootstrap and by DeLong."""
+    first, second = labels.index(label), labels.index(reference)
+    fixed = drawn.difference(first, second)
+    both = (label, reference)
+    noise = [of_seeds(s.seeds[s.labels.index(name)], sites=len(sites)) for s in sites for name in both]
+    gap = difference_retrained(fixed.value, drawn.draws[first] - drawn.draws[second], noise)
+    if np.isnan(gap.p):
+        gap = Difference(fixed.value, fixed.low, fixed.high, np.nan)
+    return gap, fixed.p, _delong_p(sites, label, reference, fixed.value)
+
+
+def _delong_p(sites: Sequence[SiteDraws], label: str, reference: str, value: float) -> float:
+    variance = 0.0
+    for s in sites:
+        a, b = s.labels.index(label), s.labels.index(reference)
+        variance += float(s.delong[a, a] + s.delong[b, b] - 2 * s.delong[a, b]) / len(sites) ** 2
+    return float(2 * ndtr(-abs(value) / np.sqrt(variance))) if variance > 1e-24 else np.nan

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mammopath.report.comparisons import Comparison, compare, draw_sites
 from mammopath.report.knowledge import told
 from mammopath.report.study import Study, reference_of
-from mammopath.report.tables import Line, SiteRow, summarise
+from mammopath.report.tables import Line, SiteRow, p_value, summarise
 
 NONE = "–"
 
@@ -18,8 +18,9 @@ MAPS = tuple(
 def markdown_grid(study: Study, *, draws: int = 1000) -> str:
     """AUC with its interval at each held-out site, mean over sites, difference of that from the reference.
 
-    Differences are paired by patient, averaged over seeds and sites; p is Holm's over all methods. A method
-    that trains one modality has the sites of that modality alone, and no mean.
+    Differences are paired by patient, averaged over seeds and sites, with limits for other patients and for
+    training again; p is Holm's over all methods. A method that trains one modality has the sites of that
+    modality alone, and no mean.
     """
     rows = [r for r in summarise(study.lines) if r.adaptation in ("", "none")]
     sites = list(dict.fromkeys(r.site for r in sorted(rows, key=lambda r: (r.modality, r.site))))
@@ -78,8 +79,7 @@ def _mean(rows: Sequence[SiteRow | None]) -> str:
 def _difference(found: Comparison | None) -> tuple[str, str]:
     if found is None:
         return NONE, NONE
-    p = "< 0.001" if found.p_holm < 0.001 else f"{found.p_holm:.3f}"
-    return f"{found.difference:+.3f} [{found.low:+.3f}, {found.high:+.3f}]", p
+    return f"{found.difference:+.3f} [{found.low:+.3f}, {found.high:+.3f}]", p_value(found.p_holm)
 
 
 def _average(lines: Sequence[Line], name: str) -> float | None:

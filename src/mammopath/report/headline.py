@@ -2,16 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from itertools import groupby
+from itertools import groupby, product
 from typing import Any
 
 from markupsafe import Markup
 
 from mammopath.report.comparisons import MeanInterval
 from mammopath.report.figures import forest_axis, forest_head, forest_row
+from mammopath.report.gaps import GapRow, gaps_of
 from mammopath.report.overview import order_by_effect
 from mammopath.report.study import Study
-from mammopath.report.tables import MeanRow, SiteRow, number, with_limits
+from mammopath.report.tables import MeanRow, SiteRow, number, signed, signed_limits, with_limits
 
 
 def cards(study: Study, rows: Sequence[SiteRow]) -> list[tuple[str, str]]:
@@ -30,21 +31,32 @@ def cards(study: Study, rows: Sequence[SiteRow]) -> list[tuple[str, str]]:
 
 
 def mean_blocks(
-    rows: Sequence[MeanRow], limits: Sequence[MeanInterval]
+    rows: Sequence[MeanRow], limits: Sequence[MeanInterval], gaps: Sequence[GapRow]
 ) -> list[tuple[str, list[dict[str, Any]]]]:
     """Means of each scope with their limits, by falling mean; incomplete methods last."""
     found = {(i.scope, i.label): i for i in limits}
+    lost = {(g.scope, g.modality, g.label): g for g in gaps}
     blocks = []
     for scope, group in groupby(rows, lambda r: r.scope):
         members = list(group)
         most = max(r.sites for r in members)
         members.sort(key=lambda r: (r.sites < most, -r.mean_auc if r.mean_auc == r.mean_auc else 1.0))
-        blocks.append((scope, [_mean(r, found.get((scope, r.label)), most) for r in members]))
+        told = [_mean(r, found.get((scope, r.label)), most) for r in members]
+        for row, kind in product(told, ("mean", "worst")):
+            row[f"gap_{kind}"] = _gap(lost.get((kind, scope, row["label"])), row["mean_gap_in_domain"], kind)
+        blocks.append((scope, told))
     return blocks
 
 
-def forest(rows: Sequence[SiteRow], styles: Mapping[str, int]) -> dict[str, Any]:
+def _gap(found: GapRow | None, value: float, kind: str) -> str:
+    if found is None:
+        return signed(value) if kind == "mean" else "–"
+    return signed_limits(found.gap, found.low, found.high) + (f" ({found.site})" if kind == "worst" else "")
+
+
+def forest(rows: Sequence[SiteRow], styles: Mapping[str, int], gaps: Sequence[GapRow] = ()) -> dict[str, Any]:
     """Rows of each site by falling AUC, each with its bar."""
+    lost = gaps_of(gaps)
     axis = forest_axis([v for r in rows for v in (r.auc, r.auc_low, r.auc_high, r.in_domain_auc)])
     groups = []
     for (modality, site), group in groupby(order_by_effect(rows), lambda r: (r.modality, r.site)):
@@ -53,6 +65,7 @@ def forest(rows: Sequence[SiteRow], styles: Mapping[str, int]) -> dict[str, Any]
             | {
                 "label": r.label,
                 "text": with_limits(r.auc, r.auc_low, r.auc_high),
+                "gap": _gap(lost.get((r.modality, r.site, r.label)), r.gap_in_domain, "mean"),
                 "bar": Markup(  # noqa: S704 - our own SVG
                     forest_row(
                         axis, r.auc, r.auc_low, r.auc_high, reference=r.in_domain_auc, index=styles[r.label]

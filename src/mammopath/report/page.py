@@ -30,6 +30,7 @@ from mammopath.report.curves import (
 )
 from mammopath.report.effects import effects
 from mammopath.report.figures import swatch
+from mammopath.report.gaps import gap_rows
 from mammopath.report.headline import cards, forest, licences, mean_blocks, model_card
 from mammopath.report.knowledge import map_rows, probe_rows, retrieval_rows, told
 from mammopath.report.overview import overview, prominent
@@ -37,7 +38,16 @@ from mammopath.report.pictures import example_pictures, failure_pictures
 from mammopath.report.sections import calibration_rows, cost_rows, ingredient_rows, training_figures, versions
 from mammopath.report.study import Study, read_json, read_study, reference_of
 from mammopath.report.subgroups import subgroup_rows
-from mammopath.report.tables import SiteRow, csv_text, means, number, signed, summarise, with_limits
+from mammopath.report.tables import (
+    SiteRow,
+    csv_text,
+    means,
+    number,
+    p_value,
+    signed,
+    summarise,
+    with_limits,
+)
 from mammopath.report.trust import trust_rows
 
 NO_DATA = {"sites": [], "check": [], "skipped": [], "pairing": "", "fingerprint": ""}
@@ -99,14 +109,14 @@ def write_report(folder: Path) -> Path:
 def _tables(study: Study, rows: Sequence[SiteRow], every: Sequence[SiteRow]) -> dict[str, Sequence[Any]]:
     """Every table by its name; each is a file and a part of report.json."""
     shown = {r.label for r in rows}
-    sites = draw_sites(
-        [j for j in study.judged if j.label in shown], draws=int(study.config.get("bootstrap", 2000))
-    )
+    draws = int(study.config.get("bootstrap", 2000))
+    sites = draw_sites([j for j in study.judged if j.label in shown], draws=draws)
     reference, known = reference_of([r.label for r in rows]), told(study)
     compared = compare(sites, reference)
     return {
         "sites": every,
         "means": means(rows),
+        "gaps": gap_rows(study, draws=draws),
         "mean_limits": mean_intervals(sites),
         "comparisons": compared,
         "ablation": ablation_rows(study, compared),
@@ -140,11 +150,12 @@ def _page(study: Study, rows: Sequence[SiteRow], tables: Mapping[str, Sequence[A
         "gap_chart": gap_chart(rows, [r.label for r in seen.rows]),
         "site_marks": [(Markup(key(k)), site) for k, site in enumerate(seen.names)],  # noqa: S704
         "adapted": bool(tables["effects"]),
-        "means": mean_blocks(tables["means"], tables["mean_limits"]),
-        "forest": forest(rows, styles),
+        "means": mean_blocks(tables["means"], tables["mean_limits"], tables["gaps"]),
+        "forest": forest(rows, styles, tables["gaps"]),
         "intervals": list(dict.fromkeys(r.interval for r in rows if r.interval)),
         "selections": list(dict.fromkeys(r.select for r in rows if r.select)),
         "reference": reference,
+        "single_seed": max((r.seeds for r in rows), default=0) < 2,
         "comparisons": [
             (scope, sorted(found, key=lambda c: -c.difference))
             for scope, found in _grouped(tables["comparisons"], lambda c: c.scope)
@@ -194,6 +205,7 @@ def _render(page: Mapping[str, Any]) -> str:
     )
     environment.filters |= {
         "num": number,
+        "p": p_value,
         "signed": signed,
         "percent": _percent,
         "breakable": _breakable,

@@ -192,6 +192,18 @@ def _judge(folder: Path, line: Line, units: Units) -> Judged | str:
     return Judged(line, _cases(test, units.of(line["site"])), validation)
 
 
+def split_cases(study: Study, run: str, line: Line) -> Cases | None:
+    """A run's cases in the fixed test part of a line's site and modality; None without its predictions."""
+    path = study.folder / "runs" / run / "predictions.parquet"
+    if not path.exists():
+        return None
+    units = units_told(study.config)
+    table = by_unit(pl.read_parquet(path), units).filter(
+        pl.col("in_test_split"), part="test", site=line["site"], modality=line["modality"]
+    )
+    return _cases(table, units.of(line["site"])) if table.height else None
+
+
 def _cases(table: pl.DataFrame, unit: str) -> Cases:
     columns = KEYS.get(unit, ["image_id"])
     if unit == "mixed":  # validation sites may have units of their own; only their labels and logits are used

@@ -195,6 +195,11 @@ def number(value: float, digits: int = 2) -> str:
     return "–" if _is_nan(value) else f"{value:.{digits}f}"
 
 
+def p_value(value: float) -> str:
+    """A p-value for people; small ones as a bound."""
+    return "< 0.001" if value < 0.001 else number(value, 3)
+
+
 def signed(value: float, digits: int = 2) -> str:
     """A difference for people, with its sign; zero has none."""
     if _is_nan(value):
@@ -208,6 +213,13 @@ def with_limits(value: float, low: float, high: float) -> str:
     if _is_nan(value):
         return "–"
     return f"{value:.2f} " + ("[no interval]" if _is_nan(low) else f"[{low:.2f}, {high:.2f}]")
+
+
+def signed_limits(value: float, low: float, high: float) -> str:
+    """A difference with its limits in brackets; alone where they cannot be estimated."""
+    if _is_nan(value) or _is_nan(low):
+        return signed(value)
+    return f"{signed(value)} [{signed(low)}, {signed(high)}]"
 
 
 def _key(line: Line) -> tuple[str, ...]:
