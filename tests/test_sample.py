@@ -153,6 +153,17 @@ def test_a_scale_without_spacing_is_an_error_that_says_what_to_do(tmp_path: Path
     assert told.value.code == "geometry"
 
 
+def test_findings_beyond_a_canvas_of_fixed_scale_are_not_painted(tmp_path: Path) -> None:
+    """At 20 um, 448 x 224 pixels show 9 x 4.5 mm of the middle of the breast, from its chest wall."""
+    settings = PrepareSettings(mammogram=MammogramSettings(um=20.0))
+    known = record(breast(tmp_path), spacing=Spacing.square(100.0))
+    painted = []
+    for left in (5.0, 120.0):
+        made = load_sample(replace(known, findings=(square(left, 190.0),)), settings, multiple=16)
+        painted.append(bool((made.sample.lesion == 1).any()))
+    assert painted == [True, False]
+
+
 @pytest.mark.data
 def test_a_real_full_film_in_dicom(shared_data: Path) -> None:
     path = next((shared_data / "mammogram_dicom" / "cbis_ddsm").rglob("*.dcm"))

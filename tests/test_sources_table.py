@@ -299,3 +299,14 @@ def test_headers_that_cannot_be_true_or_contradict_the_table_are_flagged(tmp_pat
     assert one.attributes["flags"] == "side_differs+window_ignored"
     assert two.attributes["flags"] == "no_spacing+retake+window_ignored"
     assert "flag 'blurred' is none of" in three.why
+
+
+def test_semicolons_separate_and_a_column_twice_is_refused(tmp_path):
+    put(tmp_path / "a.png", GREY)
+    head, cells = "image;patient;domain;modality;label;findings", "a.png;p;d;mammogram;benign;"
+    (tmp_path / "t.csv").write_text(f'{head}\n{cells}"box 1 2 3 4; point 5 6"\n')
+    (record,) = table.index(tmp_path / "t.csv")
+    assert (record.malignant, len(record.findings)) == (0, 2)
+    (tmp_path / "t.csv").write_text(f"{head};label\n{cells};malignant\n")
+    with pytest.raises(DataError, match="column label is there twice"):
+        list(table.index(tmp_path / "t.csv"))

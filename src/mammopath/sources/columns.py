@@ -93,8 +93,15 @@ def _lesions(path: Path) -> dict[str, str]:
 
 
 def _csv(path: Path) -> list[Row]:
+    """Rows of a CSV file; separated by semicolons, as many spreadsheets do, where its first line says so."""
     with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, restval="", strict=True)
+        first = file.readline()
+        file.seek(0)
+        separator = ";" if first.count(";") > first.count(",") else ","
+        reader = csv.DictReader(file, restval="", strict=True, delimiter=separator)
+        names = [str(name).strip() for name in reader.fieldnames or () if name]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise csv.Error(f"column {', '.join(twice)} is there twice")
         return [{str(name).strip(): _text(cell) for name, cell in row.items() if name} for row in reader]
 
 
