@@ -47,10 +47,18 @@ def pool(gate: Gate, h: Float[Tensor, "b n d"], valid: Bool[Tensor, "b n"]) -> P
 
     A bag without any valid element gives zero weights, a zero mean and the smallest std.
     """
-    weights = masked_softmax(gate(h), valid)
+    weights = masked_softmax(_scores(gate, h, valid), valid)
     mean = torch.einsum("bn,bnd->bd", weights, h)
     variance = torch.einsum("bn,bnd->bd", weights, (h - mean[:, None]).square())
     return Pooled(mean, variance.clamp_min(TINY).sqrt(), weights)
+
+
+def _scores(gate: Gate, h: Float[Tensor, "b n d"], valid: Bool[Tensor, "b n"]) -> Float[Tensor, "b n"]:
+    """Scores of the valid elements alone; small patches padded to large fields would cost as much as they."""
+    if bool(valid.all()):
+        return gate(h)
+    scores = gate(h[valid])
+    return scores.new_zeros(valid.shape).masked_scatter(valid, scores)
 
 
 def pool_streamed(gate: Gate, chunks: Iterable[Float[Tensor, "_ d"]]) -> Pooled:
