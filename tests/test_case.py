@@ -1,6 +1,7 @@
 """One patient through a real run folder: the same by every way in, right about places, clear about faults."""
 
 import json
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,47 +13,21 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from mammopath.bench import prepare_bench
-from mammopath.case.folder import LINES, predict_cases
-from mammopath.case.inputs import case_of_files, cases_of_manifest
+from case_run import files, lines, new_cases, trained
+from mammopath.case.folder import BATCH, FAILED, LINES, predict_cases
+from mammopath.case.inputs import case_of_files
 from mammopath.case.links import REFERENCE
 from mammopath.case.predictor import Predictor
 from mammopath.case.values import Case
 from mammopath.cli.app import app
 from mammopath.cohort import manifest
-from mammopath.config import parse
 from mammopath.errors import ConfigError, DataError, WeightsError
-from mammopath.experiment import run
-from mammopath.phantom.cohort import PhantomSettings
-from mammopath.phantom.generate import generate
-from mammopath.settings import RunSettings
-from mammopath.sources.phantom import index
-
-SMALL = {
-    "prepare": {
-        "mammogram": {"height": 96, "width": 48},
-        "pathology": {"height": 48, "width": 48},
-        "draws": 0,
-    },
-    "model": {"train_trunk": "all", "pool_width": 8, "align_width": 8, "adapter": "none"},
-    "train": {"method": "multitask", "steps": 6, "batch": 4, "validate_every": 6},
-    "data": {"validation": 0.4},
-}
+from mammopath.files import sha256
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, manifest.Manifest]:
-    """A run folder with everything that prediction needs, and the manifest of its phantom."""
-    folder = tmp_path_factory.mktemp("case")
-    root = folder / "phantom"
-    generate(root, PhantomSettings(sites=("site_a", "site_b"), patients=14, fields=1))
-    listed = manifest.collect(index(root), source="phantom", root=root, domain="")
-    manifest.write(listed, folder / "phantom.parquet")
-    data = SMALL["data"] | {"manifests": [folder / "phantom.parquet"]}
-    settings = parse(RunSettings, SMALL | {"data": data})
-    bench = prepare_bench(settings, cache=folder / "cache")
-    run(bench, settings, held_out="site_b", folder=folder / "run")
-    return folder, listed
+def made() -> tuple[Path, manifest.Manifest]:
+    return trained()
 
 
 @pytest.fixture(scope="module")
@@ -61,16 +36,8 @@ def predictor(made: tuple[Path, manifest.Manifest]) -> Predictor:
 
 
 @pytest.fixture(scope="module")
-def cases(made: tuple[Path, manifest.Manifest]) -> list[Case]:
-    return [c for c in cases_of_manifest(made[1]) if c.records[0].domain == "site_b"]
-
-
-def lines(out: Path) -> dict[str, dict]:
-    return {one["case"]: one for one in map(json.loads, (out / LINES).read_text().splitlines())}
-
-
-def files(case: Case, modality: str) -> list[Path]:
-    return [r.path for r in case.records if r.modality == modality]
+def cases() -> list[Case]:
+    return new_cases()
 
 
 # ---------------------------------------------------------------- the same by every way in
@@ -175,13 +142,18 @@ def test_without_a_partner_references_are_marked_as_not_this_patient(
     links = found.links.to_tissue or found.links.to_mammogram
     assert links
     for patch in (p for link in links for p in link.patches):
-        assert "site_a" in patch.whose, "references come from the training sites"
+        assert patch.whose == "training case of site_a", "references come from the training sites"
+        assert re.fullmatch(r"reference \d+", patch.image_id)
         assert patch.malignant in (0, 1)
         assert patch.box is not None
     kept = json.loads((tmp_path / "out" / "lone" / "links.json").read_text())
     assert kept["kind"] == REFERENCE
     page = (tmp_path / "out" / "lone" / "report.html").read_text()
     assert "not this patient" in page
+    people = {k.patient for known in predictor.evidence.known.values() for k in known}
+    paths = {k.path for known in predictor.evidence.known.values() for k in known}
+    for file in (f for f in (tmp_path / "out").rglob("*") if f.suffix in (".json", ".jsonl", ".html")):
+        assert not [name for name in people | paths if name in file.read_text()], file
     assert (tmp_path / "out" / "lone" / "links.png").exists()
 
 
@@ -241,8 +213,8 @@ def test_one_bad_image_leaves_the_rest_and_one_bad_case_the_others(
     assert [s.where for s in found.predictions[0].skipped] == [r.image_id for r in ruined if r.path == torn]
     assert [s.where for s in found.failed] == ["hopeless"]
     assert set(lines(tmp_path / "out")) == {"half", cases[2].name}
-    assert json.loads((tmp_path / "out" / "failed.json").read_text())[0]["case"] == "hopeless"
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"half", cases[2].name, LINES, "failed.json"}
+    assert json.loads((tmp_path / "out" / "failed.json").read_text())["failed"][0]["case"] == "hopeless"
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"half", cases[2].name, LINES, FAILED, BATCH}
 
 
 def test_running_out_of_memory_fails_one_case_and_leaves_nothing_behind(
@@ -269,9 +241,14 @@ def test_a_fault_while_writing_leaves_no_folder(
         raise OSError("No space left on device")
 
     monkeypatch.setattr("mammopath.case.folder.write_page", full)
-    with pytest.raises(OSError, match="No space"):
-        predict_cases(predictor, cases[:1], tmp_path / "out")
-    assert [p for p in (tmp_path / "out").rglob("*") if p.is_file()] == []
+    found = predict_cases(predictor, cases[:1], tmp_path / "out")
+    assert [(s.where, s.code) for s in found.failed] == [(cases[0].name, "fault")]
+    assert "OSError: No space left on device (test_case.py, line " in found.failed[0].why
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {FAILED, BATCH}
+    monkeypatch.undo()
+    again = predict_cases(predictor, cases[:1], tmp_path / "out")
+    assert (len(again.predictions), again.failed) == (1, ())
+    assert not (tmp_path / "out" / FAILED).exists()
 
 
 def test_predictions_are_never_written_over_others(
@@ -283,6 +260,9 @@ def test_predictions_are_never_written_over_others(
         predict_cases(predictor, cases[:1], tmp_path / "here")
     with pytest.raises(ConfigError, match="names of their own"):
         predict_cases(predictor, [cases[0], cases[0]], tmp_path / "there")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ConfigError, match="is a file; name a folder"):
+        predict_cases(predictor, cases[:1], tmp_path / "file")
 
 
 @pytest.mark.parametrize("name", ["config.json", "confidence.json", "evidence.json", "predictions.parquet"])
@@ -304,7 +284,7 @@ def test_weights_of_another_architecture_are_refused(
     config["model"]["align_width"] = 16
     (tmp_path / "run" / "config.json").write_text(json.dumps(config))
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
-    facts["files_sha256"].pop("config.json")
+    facts["files_sha256"]["config.json"] = sha256(tmp_path / "run" / "config.json")
     (tmp_path / "run" / "run.json").write_text(json.dumps(facts))
     with pytest.raises(WeightsError, match="other model settings"):
         Predictor.load(tmp_path / "run")

@@ -1,5 +1,7 @@
 """Parts of a prediction against brute force and by their rules: concordance, severity, intervals, regions."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 
-from mammopath.case.concordance import MISSED, OCCULT, concordance
+from mammopath.case.breasts import biopsied
+from mammopath.case.concordance import MISSED, OCCULT, compare, concordance
 from mammopath.case.findings import MOST, spots
 from mammopath.case.links import top_patches
-from mammopath.case.scores import answered, severities, venn_abers
+from mammopath.case.scores import answered, severities, venn_abers, worst
 from mammopath.case.values import Score, Spot
 from mammopath.confidence import Settled
 from mammopath.images.geometry import Frame
@@ -57,6 +60,39 @@ def test_a_missed_lesion_says_where_to_look() -> None:
     spot = Spot("R_CC.dcm", 1, 0.9, (0.0, 0.0, 9.0, 9.0), (), (4.0, 4.0), (11.6, 8.2), 60.0)
     look = " ".join(concordance(M, B, [spot]).look)
     assert "Region 1 of R_CC.dcm (12 x 8 mm)" in look
+
+
+def tissue_of(*sides: str) -> list[Record]:
+    return [Record(f"t{i}", Path(f"t{i}"), "p", "s", "pathology", laterality=s) for i, s in enumerate(sides)]
+
+
+def views_of(*sides: str) -> list[Record]:
+    return [Record(f"m{i}", Path(f"m{i}"), "p", "s", "mammogram", laterality=s) for i, s in enumerate(sides)]
+
+
+def test_tissue_is_compared_with_its_own_breast() -> None:
+    records = [*views_of("L", "R", ""), *tissue_of("L")]
+    breast = biopsied(records)
+    assert breast.side == "L"
+    assert [breast.has(r) for r in records] == [True, False, True, True]
+    assert compare(M, B, [], breast).basis == "mammograms of the L breast"
+
+
+def test_tissue_of_an_unknown_side_or_of_both_breasts_is_told_of() -> None:
+    unknown = compare(M, B, [], biopsied([*views_of("L", "R"), *tissue_of("")]))
+    assert unknown.verdict == "discordant"
+    assert "both breasts" in unknown.look[-1]
+    assert biopsied([*views_of("L", "L"), *tissue_of("")]).note == ""
+    assert biopsied(views_of("L", "R")).note == ""
+    both = compare(M, M, [], biopsied([*views_of("L", "R"), *tissue_of("L", "R")]))
+    assert both.verdict == "insufficient"
+    assert "tissue of both breasts" in both.direction
+
+
+def test_the_severity_of_a_patient_is_that_of_the_worse_breast() -> None:
+    logits = torch.tensor([[-3.0, -3.0, -3.0], [4.0, 4.0, 4.0], [-3.0, -3.0, -3.0]])
+    assert worst(logits, ["L", "R", "L"]) == severities(logits[1])
+    assert worst(logits[:2], ["", ""]) == severities(logits[:2].mean(0))
 
 
 def test_severity_probabilities_are_chained_conditionals() -> None:
@@ -123,6 +159,34 @@ def test_regions_are_connected_ordered_and_in_level_0_pixels_and_millimetres() -
     assert spots(lesion_map(values), 0.95) == ()
     assert spots(lesion_map(values), float("nan")) == ()
     assert spots(lesion_map(values), 0.6)[0].mm is None
+
+
+def test_the_contour_goes_around_parts_that_touch_in_a_corner() -> None:
+    values = np.zeros((6, 6))
+    for k, value in enumerate((0.9, 0.8, 0.7), start=1):
+        values[k, k] = value
+    (spot,) = spots(AttentionMap("lesion", "p", values, 10, Frame(), "i"), 0.5)
+    xs, ys = zip(*spot.contour, strict=True)
+    assert (min(xs), max(xs)) == pytest.approx((10, 40), abs=1e-3)
+    assert (min(ys), max(ys)) == pytest.approx((10, 40), abs=1e-3)
+
+
+def test_regions_end_at_the_edges_of_the_image() -> None:
+    values = np.zeros((4, 4))
+    values[0, 0] = values[3, 3] = 0.9
+    whole = AttentionMap(
+        "lesion", "p", values, 10, Frame().padded(4, 4), "i", Spacing.square(100.0), size=(30, 33)
+    )
+    first, second = spots(whole, 0.5)
+    assert first.box == (0, 0, 6, 6)
+    assert first.area_mm2 == pytest.approx(0.6 * 0.6)
+    assert second.box == (26, 26, 33, 30)
+    assert second.mm == pytest.approx((0.7, 0.4))
+    for spot in (first, second):
+        left, top, right, bottom = spot.box
+        assert left <= spot.point[0] <= right
+        assert top <= spot.point[1] <= bottom
+        assert all(0 <= x <= 33 and 0 <= y <= 30 for x, y in spot.contour)
 
 
 def test_of_many_regions_the_strongest_are_told() -> None:

@@ -10,9 +10,10 @@ from mammopath.metrics.maps import (
     alike,
     area,
     edge_map,
-    hits,
+    expected_hits,
     iou,
     is_constant,
+    on_grid_of,
     order,
     rank_correlation,
     sanity,
@@ -58,8 +59,11 @@ def test_rank_correlation_is_spearman(pairs: list[tuple[int, int]]) -> None:
         assert found == pytest.approx(spearmanr(a[0], b[0]).statistic, abs=1e-9)
 
 
-def test_maps_of_different_grids_are_not_compared() -> None:
-    assert np.isnan(alike([np.ones((2, 3)), np.ones((3, 2))]))
+def test_maps_of_different_grids_are_compared_at_the_places_of_the_first() -> None:
+    assert np.isnan(alike([np.ones((2, 3)), np.ones((3, 2))])), "constant maps cannot be ranked"
+    one = np.arange(12.0).reshape(4, 3)
+    assert on_grid_of(one, np.kron(one, np.ones((2, 2)))).tolist() == one.tolist()
+    assert alike([one, np.kron(one, np.ones((2, 2)))]) == pytest.approx(1.0)
     same = noise(1)[0]
     assert alike([same, same, same]) == pytest.approx(1.0)
 
@@ -91,5 +95,36 @@ def test_overlap_and_hits_count() -> None:
     lesion = np.array([[True, False], [True, False]])
     assert iou(heat, lesion) == pytest.approx(1 / 3)
     assert np.isnan(iou(heat, np.zeros((2, 2), dtype=bool)))
-    assert hits([7, 3, 5, 1, 2, 9], {3, 9}, top=5) == pytest.approx(0.2)
-    assert np.isnan(hits([], {1}))
+
+
+def test_equal_weights_share_their_places_and_no_weight_points_nowhere() -> None:
+    right = np.array([True, True, False, False, False, False])
+    assert expected_hits(np.array([0.1, 0.6, 0.5, 0.4, 0.3, 0.2]), right, top=5) == pytest.approx(0.2)
+    assert expected_hits(np.ones(6), right, top=5) == pytest.approx(right.mean()), "ties are not hits"
+    assert expected_hits(np.zeros(6), right, top=5) == pytest.approx(right.mean())
+    assert expected_hits(np.array([0.0, 0.7, 0.2, 0.0, 0.0, 0.0]), right, top=5) == pytest.approx(0.5)
+    assert expected_hits(np.array([0.5, 0.9, 0.5, 0.5, 0.0, 0.0]), right, top=2) == pytest.approx(
+        (1 + 1 / 3) / 2
+    )
+    assert np.isnan(expected_hits(np.zeros(0), np.zeros(0, dtype=bool)))
+
+
+@pytest.mark.parametrize(
+    ("maps", "blind"),
+    [
+        ([], []),
+        (noise(1), noise(1, seed=1)),
+        (noise(3), noise(3, seed=1)),
+        (noise(4), [np.zeros((6, 5))] * 4),
+        (noise(6), [*noise(3, seed=1), *[np.zeros((6, 5))] * 3]),
+    ],
+)
+def test_without_evidence_a_method_is_not_tested(maps: list[np.ndarray], blind: list[np.ndarray]) -> None:
+    assert sanity(maps, blind).verdict.startswith("not tested")
+
+
+def test_a_map_of_the_place_alone_is_caught_whatever_the_sizes_of_images() -> None:
+    maps = [np.add.outer(np.linspace(0, 1, 6 + i), np.linspace(0, 0.1, 9 - i)) for i in range(6)]
+    rng = np.random.default_rng(0)
+    found = sanity(maps, [rng.random(m.shape) for m in maps])
+    assert "same for every image" in found.verdict

@@ -13,7 +13,7 @@ from mammopath.maps.lesion import lesion
 from mammopath.maps.methods import METHODS
 from mammopath.maps.relevance import relevance
 from mammopath.maps.rollout import rollout
-from mammopath.maps.scene import Scene, at_cut, one_of
+from mammopath.maps.scene import Packed, Scene, at_cut, one_of, packed
 from mammopath.maps.values import AttentionMap
 from mammopath.model.network import Network
 from mammopath.tensors import Batch
@@ -120,6 +120,30 @@ def test_integrated_gradients_agree_with_captum_and_add_up() -> None:
     np.testing.assert_allclose(integrated(one), positive, atol=2e-3)
 
 
+@pytest.mark.parametrize("name", ["rollout", "relevance"])
+@pytest.mark.parametrize("score", ["pooled", "top_tokens"])
+def test_maps_without_padding_are_those_with_it(
+    name: str, score: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = scene(trained(image_score=score), padded=8)
+    without = METHODS[name].make(one)
+    few = packed(one.network, one.batch)
+    assert few.batch.valid.all()
+    assert few.batch.tokens.shape[1] < one.batch.tokens.shape[1]
+
+    def whole(_: Network, batch: Batch) -> Packed:
+        return Packed(batch, torch.arange(batch.valid.shape[1]).expand(len(batch), -1))
+
+    monkeypatch.setattr(f"mammopath.maps.{name}.packed", whole)
+    np.testing.assert_allclose(without, METHODS[name].make(one), rtol=1e-4, atol=1e-7)
+
+
+def test_an_adapter_that_asks_for_the_grid_keeps_every_token() -> None:
+    one = scene(trained(adapter="convpass"), padded=8)
+    assert packed(one.network, one.batch).batch is one.batch
+    assert np.isfinite(relevance(one)[:, :2]).all()
+
+
 # ---------------------------------------------------------------- across modalities
 
 
@@ -140,7 +164,9 @@ def test_the_link_covers_real_tokens_of_both_sides() -> None:
     torch.testing.assert_close(link.attention.sum(1), torch.ones(36))
     assert (link.relevance >= 0).all()
     assert link.relevance.std() > 0
-    assert batches["mammogram"].valid.flatten()[link.mammogram].all()
+    for modality in ("mammogram", "pathology"):
+        places = batches[modality].valid.flatten().nonzero()[:, 0]
+        assert getattr(link, modality).sort().values.tolist() == places.tolist()
     outputs = {m: net.upper(b) for m, b in batches.items()}
     assert link.logit == pytest.approx(float(net.fuse(outputs, batches).logit[0]), abs=1e-5)
 

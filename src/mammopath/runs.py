@@ -23,11 +23,12 @@ import safetensors.torch
 from torch import Tensor
 
 from mammopath import RESEARCH_USE_ONLY, __version__
-from mammopath.config import dump, parse
+from mammopath.config import dump, parse, parse_saved
 from mammopath.errors import ConfigError, WeightsError
 from mammopath.files import sha256, write_text, writing
 from mammopath.model.network import Network
 from mammopath.model.weights import build_network
+from mammopath.objectives.recipe import Recipe
 from mammopath.settings import RunSettings
 
 SEALED = (
@@ -81,14 +82,23 @@ def save_model(folder: Path, state: Mapping[str, Tensor], settings: RunSettings)
 
 def save_facts(folder: Path, facts: Mapping[str, Any]) -> None:
     """Write run.json: the facts given, versions of what ran, hashes of the weights and of what they need."""
-    model = folder / "model.safetensors"
+    model, trunk = folder / "model.safetensors", _trunk_of(folder)
     common = {
         "notice": RESEARCH_USE_ONLY,
         "model_sha256": sha256(model) if model.exists() else None,
+        "trunk_sha256": sha256(trunk) if trunk and trunk.exists() else None,
         "files_sha256": {name: sha256(folder / name) for name in SEALED if (folder / name).exists()},
         "versions": versions(),
     }
     write_text(folder / "run.json", json.dumps(common | dict(facts), indent=2))
+
+
+def _trunk_of(folder: Path) -> Path | None:
+    """The weights file of the trunk that a run under construction names, if it names one."""
+    if not (folder / "config.json").exists():
+        return None
+    named = json.loads((folder / "config.json").read_text()).get("model", {}).get("weights")
+    return Path(named) if named else None
 
 
 def versions() -> dict[str, str]:
@@ -101,24 +111,77 @@ def load_run(folder: Path) -> Run:
     """Rebuild the network of a run.
 
     Raises:
-        WeightsError: a file is missing, damaged, edited by hand, or of another architecture.
+        WeightsError: a file is missing, damaged, edited by hand, or of another architecture; or the trunk's
+            weights file is not the one that the run was trained on.
     """
     try:
-        settings = parse(RunSettings, _only_run_keys(json.loads((folder / "config.json").read_text())))
-        facts = json.loads((folder / "run.json").read_text())
+        config, facts = (_object(folder / name) for name in ("config.json", "run.json"))
+        settings = parse_saved(RunSettings, _only_run_keys(config))
         state = safetensors.torch.load_file(folder / "model.safetensors")
     except FileNotFoundError as error:
         raise WeightsError(f"{folder} is not a run folder: {error.filename} is missing") from None
-    except (json.JSONDecodeError, safetensors.SafetensorError) as error:
+    except (ValueError, safetensors.SafetensorError) as error:
         raise WeightsError(f"{folder}: a file is damaged: {error}; train the run again") from None
-    if sha256(folder / "model.safetensors") != facts.get("model_sha256"):
-        raise WeightsError(f"{folder}/model.safetensors is not the file that run.json tells of")
-    for name, expected in facts.get("files_sha256", {}).items():
-        if not (folder / name).exists() or sha256(folder / name) != expected:
-            raise WeightsError(f"{folder}/{name} is not the file that run.json tells of; train the run again")
+    _check_hashes(folder, facts)
+    _check_trunk(folder, settings, facts)
     network = build_network(settings.model)
     network.load_trained_state(state)
     return Run(folder, network.eval(), settings, facts)
+
+
+def trained(run: Run, ingredient: str) -> bool:
+    """Whether an ingredient of a run's method really ran in training, as its counters tell."""
+    counters = run.facts.get("counters")
+    return isinstance(counters, dict) and bool(counters.get(ingredient, 0))
+
+
+def recipe_of(run: Run) -> Recipe:
+    """The method that a run was trained with; the defaults where run.json does not tell.
+
+    Raises:
+        ConfigError: run.json tells of a recipe that there is not.
+    """
+    return parse(Recipe, run.facts.get("recipe", {}), where=f"{run.folder}/run.json, recipe")
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object.
+
+    Raises:
+        ValueError: it holds something else, or is no JSON.
+    """
+    told = json.loads(path.read_text())
+    if not isinstance(told, dict):
+        raise ValueError(f"{path.name} holds {type(told).__name__}, not an object")
+    return told
+
+
+def _check_hashes(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Every sealed file is one that run.json tells of, and as it tells.
+
+    Raises:
+        WeightsError: one is not.
+    """
+    if sha256(folder / "model.safetensors") != facts.get("model_sha256"):
+        raise WeightsError(f"{folder}/model.safetensors is not the file that run.json tells of")
+    if wrong := [k for k in ("recipe", "sites", "counters") if not isinstance(facts.get(k, {}), dict)]:
+        raise WeightsError(f"{folder}/run.json is damaged ({wrong[0]} is no object); train the run again")
+    told = facts.get("files_sha256")
+    if not isinstance(told, dict):
+        raise WeightsError(f"{folder}/run.json tells no hashes (files_sha256); train the run again")
+    for name in dict.fromkeys((*told, *SEALED)):
+        there = (folder / name).exists()
+        if there != (name in told) or (there and sha256(folder / name) != told[name]):
+            raise WeightsError(f"{folder}/{name} is not the file that run.json tells of; train the run again")
+
+
+def _check_trunk(folder: Path, settings: RunSettings, facts: Mapping[str, Any]) -> None:
+    path, expected = settings.model.weights, facts.get("trunk_sha256")
+    if path and expected and path.exists() and sha256(path) != expected:
+        raise WeightsError(
+            f"{path} is not the trunk that {folder} was trained on (SHA-256 {str(expected)[:16]}...);"
+            " put that file back, or train the run again"
+        )
 
 
 def _only_run_keys(values: Mapping[str, Any]) -> dict[str, Any]:

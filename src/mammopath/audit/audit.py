@@ -8,18 +8,19 @@ from typing import Any
 
 from mammopath import RESEARCH_USE_ONLY
 from mammopath.audit.figures import MapFigures, figures
-from mammopath.audit.pairs import LinkFigures, link_figures, people
+from mammopath.audit.pairs import LEAST, By, LinkFigures, link_figures, people
 from mammopath.audit.shuffled import shuffled
 from mammopath.audit.subjects import subjects
 from mammopath.case.values import plain
 from mammopath.case.verdicts import FILE
 from mammopath.cohort import manifest as table_of
-from mammopath.errors import DataError
+from mammopath.errors import ConfigError, DataError
 from mammopath.files import write_text
 from mammopath.maps.methods import METHODS
-from mammopath.objectives.recipe import Recipe
+from mammopath.metrics.maps import UNTESTED
+from mammopath.parallel import threads
 from mammopath.progress import Track, silent
-from mammopath.runs import Run, load_run
+from mammopath.runs import Run, load_run, recipe_of, trained
 from mammopath.types import Record
 
 EDGES = "edges (control)"
@@ -32,17 +33,32 @@ class Audit:
 
     Attributes:
         maps: figures of every method in every modality. links: of the link, where there are true pairs.
+        known: training sites among the sites of the images; every verdict says so.
     """
 
     maps: tuple[MapFigures, ...]
     links: tuple[LinkFigures, ...]
+    known: tuple[str, ...] = ()
+
+    def told(self, verdict: str) -> str:
+        """A verdict, with a warning where images may have trained the run."""
+        if not self.known or verdict.startswith(UNTESTED):
+            return verdict
+        return f"{verdict}, but on images of training sites ({', '.join(self.known)})"
+
+    def verdicts(self) -> dict[str, str]:
+        """Of every map method by ``modality.method``, and of the link by ``link.by``."""
+        maps = {f"{m.modality}.{m.method}": m.verdict for m in self.maps if m.method in METHODS}
+        links = {f"link.{link.by}": link.verdict for link in self.links}
+        return {name: self.told(verdict) for name, verdict in (maps | links).items()}
 
     def to_json(self, run: Run) -> dict[str, Any]:
         """As kept beside the run."""
         return {
             "notice": RESEARCH_USE_ONLY,
             "model_sha256": run.facts.get("model_sha256"),
-            "verdicts": {f"{m.modality}.{m.method}": m.verdict for m in self.maps if m.method in METHODS},
+            "training_sites_among_the_images": list(self.known),
+            "verdicts": self.verdicts(),
             "maps": [plain(asdict(m)) for m in self.maps],
             "links": [plain(asdict(link)) for link in self.links],
         }
@@ -70,13 +86,16 @@ def audit_run(
     Raises:
         WeightsError: not a run folder.
         DataError: no image of the manifest can be read.
+        ConfigError: ``out`` is a folder.
     """
+    if out and out.is_dir():
+        raise ConfigError(f"{out} is a folder; name a file for the figures")
     run = load_run(folder)
     run.network.requires_grad_(False)
     records = [r for r in table_of.read(manifest).records if not site or r.domain == site]
-    found = Audit(
-        audit_maps(run, records, images=images, track=track), audit_links(run, records, most=images)
-    )
+    with threads(run.settings.threads):
+        maps = audit_maps(run, records, images=images, track=track)
+        found = Audit(maps, audit_links(run, records, most=images), training_sites(run, records))
     text = json.dumps(found.to_json(run), indent=1)
     write_text(folder / FILE, text)
     if out:
@@ -92,7 +111,7 @@ def audit_maps(
     Raises:
         DataError: no image can be read.
     """
-    tasks = _recipe(run).tasks
+    tasks = recipe_of(run).tasks
     noise = shuffled(run.network)
     found: list[MapFigures] = []
     for modality in run.network.modalities:
@@ -112,14 +131,17 @@ def audit_maps(
 
 
 def audit_links(run: Run, records: Sequence[Record], *, most: int) -> tuple[LinkFigures, ...]:
-    """Figures of the link; none where the run does not fuse or fewer than four pairs have known lesions."""
-    if run.network.fusion is None or _recipe(run).tasks.fusion == 0:
+    """Figures of the link; none where the run never learnt to fuse or too few pairs have known lesions."""
+    if run.network.fusion is None or not trained(run, "fusion"):
         return ()
     persons = people(run.network, records, run.settings, most=most)
-    if sum(p.malignant for p in persons) < 4:
+    if sum(p.annotated for p in persons) < LEAST:
         return ()
-    return tuple(link_figures(run.network, persons, by=by) for by in ("relevance", "attention"))
+    ways: tuple[By, ...] = ("relevance", "attention")
+    return tuple(link_figures(run.network, persons, by=by) for by in ways)
 
 
-def _recipe(run: Run) -> Recipe:
-    return Recipe.model_validate(run.facts.get("recipe", {}))
+def training_sites(run: Run, records: Sequence[Record]) -> tuple[str, ...]:
+    """Sites of the records whose other images trained the run."""
+    taught = {site for sites in run.facts.get("sites", {}).values() for site in sites}
+    return tuple(sorted(taught & {r.domain for r in records}))

@@ -2,18 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Bool
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
+from mammopath.audit.subjects import targets
 from mammopath.cohort.loader import collate, label_table
 from mammopath.errors import ImageReadError
 from mammopath.maps.crossmodal import cross_link
 from mammopath.metrics.intervals import Difference, Interval, bootstrap
-from mammopath.metrics.maps import hits
+from mammopath.metrics.maps import expected_hits
 from mammopath.model.network import Network
 from mammopath.prepare.sample import load_sample
 from mammopath.settings import RunSettings
@@ -24,6 +26,11 @@ OTHERS = 3
 """Patients whose tissue is mixed in, so that the right tissue has rivals."""
 
 TOP = 5
+
+LEAST = 4
+"""Malignant patients with lesions known in both modalities without whom the link cannot be judged."""
+
+By = Literal["relevance", "attention"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class LinkFigures:
         gain: ``among`` minus ``among_permuted``, paired.
     """
 
-    by: str
+    by: By
     patients: int
     within: Interval
     within_chance: float
@@ -47,6 +54,15 @@ class LinkFigures:
     among_permuted: Interval
     among_chance: float
     gain: Difference
+
+    @property
+    def verdict(self) -> str:
+        """``passed`` where a patient's own mammogram finds the lesion more often than a stranger's does."""
+        if self.gain.low > 0:
+            return "passed"
+        return (
+            f"failed: no better than permuted pairs (gain {self.gain.value:+.2f}, from {self.gain.low:+.2f})"
+        )
 
 
 @dataclass(frozen=True)
@@ -57,9 +73,14 @@ class Person:
     malignant: bool
     batches: Mapping[Modality, Batch]
 
+    @property
+    def annotated(self) -> bool:
+        """Malignant, with a lesion known in both modalities."""
+        return self.malignant and all(bool(_lesion(b).any()) for b in self.batches.values())
+
 
 def people(network: Network, records: Sequence[Record], settings: RunSettings, *, most: int) -> list[Person]:
-    """Patients with readable, annotated images of both modalities: malignant ones, and as many others."""
+    """Patients with readable images of both modalities: malignant ones, and as many others."""
     groups: dict[str, list[Record]] = {}
     for record in records:
         if record.pair_key:
@@ -70,22 +91,22 @@ def people(network: Network, records: Sequence[Record], settings: RunSettings, *
     found = []
     for key in [*sick, *well]:
         try:
-            found.append(Person(key, key in sick, _batches(network, both[key], settings)))
+            found.append(Person(key, key in sick, _batches(network, targets(both[key]), settings)))
         except ImageReadError:
             continue
     return found
 
 
-def link_figures(network: Network, persons: Sequence[Person], *, by: str, draws: int = 1000) -> LinkFigures:
+def link_figures(network: Network, persons: Sequence[Person], *, by: By, draws: int = 1000) -> LinkFigures:
     """Measure the link of malignant patients.
 
     Args:
         network: with fusion.
-        persons: of one site, malignant and others.
+        persons: of one site, malignant and others; ``LEAST`` of them annotated.
         by: ``relevance`` or ``attention``.
         draws: of the patient bootstrap.
     """
-    sick = [p for p in persons if p.malignant and all(_lesion(b).any() for b in p.batches.values())]
+    sick = [p for p in persons if p.annotated]
     rows = [_measured(network, persons, sick, i, by) for i in range(len(sick))]
     table = np.array(rows)
     statistics = [
@@ -105,7 +126,7 @@ def link_figures(network: Network, persons: Sequence[Person], *, by: str, draws:
 
 
 def _measured(
-    network: Network, persons: Sequence[Person], sick: Sequence[Person], place: int, by: str
+    network: Network, persons: Sequence[Person], sick: Sequence[Person], place: int, by: By
 ) -> tuple[float, ...]:
     """Hit rates within, among, among when permuted, and the two chances."""
     person, stranger = sick[place], sick[(place + 1) % len(sick)]
@@ -123,15 +144,15 @@ def _measured(
     )
 
 
-def _hits(network: Network, mammogram: Batch, pool: Batch, own: int, by: str) -> float:
+def _hits(network: Network, mammogram: Batch, pool: Batch, own: int, by: By) -> float:
     """Share of the top patches of a lesion's link that lie on lesions of the first ``own`` images."""
     cross = cross_link(network, {"mammogram": mammogram, "pathology": pool})
     region = _lesion(mammogram).flatten()[cross.mammogram]
     pull = getattr(cross, by)[region].sum(0)
-    ranked = cross.pathology[pull.argsort(descending=True, stable=True)].tolist()
     right = _lesion(pool)
     right[own:] = False
-    return hits(ranked, set(right.flatten().nonzero()[:, 0].tolist()), top=TOP)
+    inside = right.flatten()[cross.pathology]
+    return expected_hits(pull.double().cpu().numpy(), inside.cpu().numpy(), top=TOP)
 
 
 def _lesion(batch: Batch) -> Bool[Tensor, "b n"]:
@@ -153,10 +174,13 @@ def _batches(network: Network, records: Sequence[Record], settings: RunSettings)
 
 
 def _joined(batches: Sequence[Batch]) -> Batch:
-    """Images of several batches of one size in one batch, all of one pair."""
-    first = batches[0]
-    joined: dict[str, Any] = {
-        k: torch.cat([getattr(b, k) for b in batches]) if isinstance(v, Tensor) else v
-        for k, v in vars(first).items()
-    }
+    """Images of several batches in one batch, tokens padded to the longest, all of one pair."""
+    padding: dict[str, float] = {"valid": False, "lesion": torch.nan, "tokens": 0.0}
+    joined: dict[str, Any] = dict(vars(batches[0]))
+    for name, value in joined.items():
+        rows = [row for b in batches for row in getattr(b, name)] if isinstance(value, Tensor) else []
+        if name in padding:
+            joined[name] = pad_sequence(rows, batch_first=True, padding_value=padding[name])
+        elif rows:
+            joined[name] = torch.stack(rows)
     return Batch(**joined)

@@ -30,7 +30,8 @@ class Subject:
         scene: the image in front of the network.
         shifted: the same image moved by ``SHIFT`` pixels.
         edges: control map that knows nothing of the network.
-        lesion: tokens that touch an annotated malignant finding; None where the image is not annotated.
+        lesion: tokens that touch an annotated finding that is not known to be benign; None where the image is
+            not annotated.
     """
 
     record: Record
@@ -38,6 +39,11 @@ class Subject:
     shifted: Scene
     edges: Heat
     lesion: Bool[np.ndarray, "rows cols"] | None
+
+
+def targets(records: Sequence[Record]) -> list[Record]:
+    """The records without findings that are known to be benign: no map should point at those."""
+    return [replace(r, findings=tuple(f for f in r.findings if f.malignant != 0)) for r in records]
 
 
 def subjects(
@@ -66,7 +72,8 @@ def _evenly(records: Sequence[Record], count: int) -> list[Record]:
 
 def _subject(network: Network, record: Record, settings: RunSettings) -> Subject:
     cell = network.cell(record.modality)
-    sample = load_sample(record, settings.prepare, multiple=cell).sample
+    [told] = targets([record])
+    sample = load_sample(told, settings.prepare, multiple=cell).sample
     scene = scene_of(network, record, sample, settings)
     lesion = None
     if not sample.lesion.isnan().any():

@@ -1,7 +1,9 @@
 """Radiologic-pathologic concordance: a rule on what is said of each modality, and nothing else."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from mammopath.case.breasts import Breast
 from mammopath.case.values import Concordance, Score, Spot
 
 VERDICTS = ("concordant malignant", "concordant benign", "discordant", "insufficient")
@@ -10,8 +12,26 @@ MISSED = "mammogram malignant, tissue benign"
 OCCULT = "tissue malignant, mammogram not suspicious"
 
 
+def compare(
+    mammogram: Score | None, pathology: Score | None, spots: Sequence[Spot], breast: Breast
+) -> Concordance:
+    """Concordance of the biopsied breast, with which one that is.
+
+    Args:
+        mammogram: of the mammograms of that breast alone; None where there is none.
+        pathology: of the tissue, likewise.
+        spots: of those mammograms, the worst first.
+        breast: that the tissue is of.
+    """
+    if breast.why:
+        return Concordance("insufficient", breast.why, look=(f"Not compared: {breast.why}.",))
+    found = concordance(mammogram, pathology, spots)
+    basis = f"mammograms of the {breast.side} breast" if breast.side else "all mammograms of the patient"
+    return replace(found, basis=basis, look=(*found.look, *([breast.note] if breast.note else [])))
+
+
 def concordance(mammogram: Score | None, pathology: Score | None, spots: Sequence[Spot] = ()) -> Concordance:
-    """Compare what the patient's mammograms and tissue say.
+    """Compare what the mammograms and the tissue of a breast say.
 
     Each is answered by its own conformal set and familiarity (``confidence.judge``). Where both have an
     answer they are concordant if the answers are equal, discordant if not; else it is insufficient. The
@@ -19,8 +39,8 @@ def concordance(mammogram: Score | None, pathology: Score | None, spots: Sequenc
     the calibrated probabilities of the two answers.
 
     Args:
-        mammogram: of the patient's mammograms; None where there is none.
-        pathology: of the patient's tissue, likewise.
+        mammogram: of the mammograms; None where there is none.
+        pathology: of the tissue, likewise.
         spots: suspicious regions of the mammograms, the worst first.
     """
     if mammogram is None or pathology is None:

@@ -72,11 +72,13 @@ class Evidence:
 
     Attributes:
         both: calibration of the fused logit, from validation patients with both modalities.
+        both_cases: their labels and fused logits, for intervals.
         thresholds: of the lesion map, by modality.
         known: reference places by modality; tokens: what the network read there, in the same order.
     """
 
     both: Settled | None = None
+    both_cases: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
     thresholds: Mapping[Modality, float] = field(default_factory=dict)
     known: Mapping[Modality, tuple[Known, ...]] = field(default_factory=dict)
     tokens: Mapping[Modality, Float[Tensor, "_ d"]] = field(default_factory=dict)
@@ -90,6 +92,7 @@ def gather(
     train: Sequence[int],
     val: Sequence[int],
     recipe: Recipe,
+    fused: bool,
 ) -> Evidence:
     """Look at training and validation images once more, for what new cases will need.
 
@@ -99,10 +102,10 @@ def gather(
         records: all of them.
         train: rows whose images become reference.
         val: rows that settle calibration and thresholds.
-        recipe: what the network learnt.
+        recipe: what the network was to learn.
+        fused: whether it did learn to read both modalities together: a step had a patient with both.
     """
     learns = recipe.tasks.lesion > 0 or recipe.tasks.boxes > 0
-    fuses = network.fusion is not None and recipe.tasks.fusion > 0
     network.eval()
     with torch.no_grad():
         thresholds = {
@@ -110,23 +113,24 @@ def gather(
             for m in recipe.modalities
             if learns
         }
-        found = Evidence(thresholds=thresholds)
-        if not fuses:
-            return found
         known = {m: _references(network, bank, records, train, m) for m in recipe.modalities}
-        both = _settled(*_fused(network, bank, records, val))
-    return replace(
-        found,
-        both=both,
-        known={m: k for m, (k, _) in known.items()},
-        tokens={m: t for m, (_, t) in known.items()},
-    )
+        found = Evidence(
+            thresholds=thresholds,
+            known={m: k for m, (k, _) in known.items()},
+            tokens={m: t for m, (_, t) in known.items()},
+        )
+        if network.fusion is None or not fused:
+            return found
+        labels, logits = _fused(network, bank, records, val)
+    cases = tuple(labels.tolist()), tuple(logits.tolist())
+    return replace(found, both=_settled(labels, logits), both_cases=cases)
 
 
 def write_evidence(folder: Path, found: Evidence) -> None:
     """Write evidence into a run folder."""
     told = {
         "both": _plain(asdict(found.both)) if found.both else None,
+        "both_cases": found.both_cases,
         "thresholds": _plain(found.thresholds),
         "known": {m: [_plain(asdict(k)) for k in places] for m, places in found.known.items()},
     }
@@ -152,6 +156,7 @@ def read_evidence(folder: Path) -> Evidence:
         known = {m: tuple(Known(**_numbers(k)) for k in told["known"][m]) for m in told["known"]}
         return Evidence(
             both=Settled(**_numbers(told["both"])) if told["both"] else None,
+            both_cases=_cases(told.get("both_cases", [[], []])),
             thresholds=_numbers(told["thresholds"]),
             known=known,
             tokens={m: tokens[m].float() for m in known},
@@ -251,6 +256,11 @@ def _settled(labels: np.ndarray, logits: np.ndarray) -> Settled | None:
 def _plain(values: Mapping[Any, Any]) -> dict[Any, Any]:
     """JSON has neither NaN nor infinity."""
     return {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+
+
+def _cases(told: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    labels, logits = told
+    return tuple(map(float, labels)), tuple(map(float, logits))
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[Any, Any]:

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from mammopath.case.values import Spot
-from mammopath.maps.values import AttentionMap, Box
+from mammopath.maps.values import AttentionMap, Box, within
 from mammopath.types import Spacing
 
 MOST = 5
@@ -48,19 +48,22 @@ def _spot(found: AttentionMap, region: Bool[np.ndarray, "rows cols"], number: in
         contour=_contour(found, region),
         point=((middle[0] + middle[2]) / 2, (middle[1] + middle[3]) / 2),
         mm=_mm(box, found.spacing),
-        area_mm2=_area(middle, len(rows), found.spacing),
+        area_mm2=_area(found, region),
         cells=tuple(zip(rows.tolist(), columns.tolist(), strict=True)),
     )
 
 
 def _contour(found: AttentionMap, region: Bool[np.ndarray, "rows cols"]) -> tuple[tuple[float, float], ...]:
-    """Outer line of a region, halfway between its tokens' middles and those beside it, on level 0."""
+    """Outer line of a region, halfway between its tokens' middles and those beside it, on level 0.
+
+    Just below half, so that between tokens that touch in a corner alone the line goes around both.
+    """
     padded: Float[np.ndarray, "r c"] = np.pad(region.astype(float), 1)
-    lines = cast(list[np.ndarray], contourpy.contour_generator(z=padded).lines(0.5))
-    outer = max(lines, key=len)
+    lines = cast(list[np.ndarray], contourpy.contour_generator(z=padded).lines(0.5 - 1e-9))
+    outer = max(lines, key=lambda line: float(np.ptp(line[:, 0])))
     back = found.frame.inverse()
     at = ((np.asarray(outer) - 0.5) * found.cell).tolist()
-    return tuple(back.point(x, y) for x, y in at)
+    return tuple(within((*back.point(x, y), *back.point(x, y)), found.size)[:2] for x, y in at)
 
 
 def _around(first: Box, second: Box) -> Box:
@@ -75,6 +78,7 @@ def _mm(box: Box, spacing: Spacing | None) -> tuple[float, float] | None:
     return (box[2] - box[0]) * spacing.um_x / 1000, (box[3] - box[1]) * spacing.um_y / 1000
 
 
-def _area(cell: Box, count: int, spacing: Spacing | None) -> float | None:
-    sides = _mm(cell, spacing)
-    return None if sides is None else sides[0] * sides[1] * count
+def _area(found: AttentionMap, region: Bool[np.ndarray, "rows cols"]) -> float | None:
+    """Area of the tokens of a region, as far as they lie in the image."""
+    sides = [_mm(found.box(int(r), int(c)), found.spacing) for r, c in np.argwhere(region)]
+    return None if found.spacing is None else sum(side[0] * side[1] for side in sides if side)

@@ -2,7 +2,9 @@
 
 import json
 import re
-from collections.abc import Sequence
+import traceback
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,29 +14,32 @@ from mammopath import RESEARCH_USE_ONLY
 from mammopath.case.page import write_page
 from mammopath.case.pictures import album, link_picture
 from mammopath.case.predictor import Predictor
-from mammopath.case.values import Case, Prediction, plain
+from mammopath.case.values import Case, Prediction
 from mammopath.errors import ConfigError, MammopathError
-from mammopath.files import append_line, write_text
+from mammopath.files import append_line, read_lines, write_text
 from mammopath.maps.overlay import save, sheet
 from mammopath.progress import Track, silent
 from mammopath.runs import writing_folder
 from mammopath.types import Skipped
 
-LINES, FAILED = "predictions.jsonl", "failed.json"
+LINES, FAILED, BATCH = "predictions.jsonl", "failed.json", "batch.json"
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """What became of a batch of cases."""
+    """What became of a batch of cases; ``before`` names those that were there already."""
 
     predictions: tuple[Prediction, ...]
     failed: tuple[Skipped, ...]
+    before: tuple[str, ...] = ()
 
 
 def predict_cases(
     predictor: Predictor, cases: Sequence[Case], out: Path, *, track: Track = silent
 ) -> Predicted:
     """Predict every case into ``out``; one that fails is listed in ``failed.json``, the others go on.
+
+    A folder of the same run is gone on with: cases that are finished are left as they are.
 
     Args:
         predictor: the run.
@@ -43,35 +48,85 @@ def predict_cases(
         track: shows progress.
 
     Raises:
-        ConfigError: ``out`` holds something already, or two cases have one name.
+        ConfigError: ``out`` holds something else already, or two cases have one name.
     """
     names = [folder_name(c.name) for c in cases]
-    if twice := [n for n in names if names.count(n) > 1]:
+    counts = Counter(n.lower() for n in [*names, LINES, FAILED, BATCH])
+    if twice := [n for n in names if counts[n.lower()] > 1]:
         raise ConfigError(f"two cases would be written to {twice[0]}; give them names of their own")
-    if out.exists() and any(out.iterdir()):
-        raise ConfigError(f"{out}: is not empty; predictions are never written over others")
+    _open(out, predictor)
+    done = _finished(out, dict(zip(names, cases, strict=True)))
     found: list[Prediction] = []
     failed: list[Skipped] = []
     for i in track(range(len(cases)), "cases", len(cases)):
-        try:
-            prediction = predictor(cases[i])
-            with writing_folder(out / names[i]) as building:
-                write_case(building, prediction)
-        except (MammopathError, MemoryError, RuntimeError) as error:
-            failed.append(Skipped(cases[i].name, *_reason(error)))
+        if names[i] in done:
             continue
-        append_line(out / LINES, json.dumps(prediction.to_json()))
-        found.append(prediction)
-    if failed:
-        write_text(out / FAILED, json.dumps([plain(_told(s)) for s in failed], indent=2))
-    return Predicted(tuple(found), tuple(failed))
+        try:
+            found.append(_written(predictor, cases[i], out, names[i]))
+        except Exception as error:  # whatever is wrong with one case, the others go on
+            failed.append(Skipped(cases[i].name, *_reason(error)))
+            _write_failed(out, failed)
+    if not failed:
+        (out / FAILED).unlink(missing_ok=True)
+    return Predicted(
+        tuple(found), tuple(failed), tuple(c.name for n, c in zip(names, cases, strict=True) if n in done)
+    )
+
+
+def _written(predictor: Predictor, case: Case, out: Path, name: str) -> Prediction:
+    prediction = predictor(case)
+    with writing_folder(out / name) as building:
+        write_case(building, prediction)
+    append_line(out / LINES, json.dumps(prediction.to_json()))
+    return prediction
+
+
+def _open(out: Path, predictor: Predictor) -> None:
+    """Make the folder, or see that it is one of this very run that can be gone on with.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    told = {
+        "notice": RESEARCH_USE_ONLY,
+        "run": predictor.run.folder.name,
+        "model_sha256": predictor.run.facts.get("model_sha256"),
+        "maps": list(predictor.maps),
+    }
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out}: is a file; name a folder to make")
+    if not out.exists() or not any(out.iterdir()):
+        write_text(out / BATCH, json.dumps(told, indent=1))
+        return
+    if not (out / BATCH).is_file() or json.loads((out / BATCH).read_text()) != told:
+        raise ConfigError(
+            f"{out}: is not empty, and not an unfinished prediction of this run with these maps;"
+            " predictions are never written over others"
+        )
+
+
+def _finished(out: Path, cases: Mapping[str, Case]) -> set[str]:
+    """Folders of cases that are there, each with its line, which a crash may have kept back.
+
+    Raises:
+        ConfigError: one is of other images than the case of that name.
+    """
+    lines = {json.loads(line)["case"] for line in read_lines(out / LINES)}
+    done = {name for name in cases if (out / name / "prediction.json").is_file()}
+    for name in sorted(done):
+        told = json.loads((out / name / "prediction.json").read_text())
+        images = [i["image_id"] for i in told["images"]] + [s["where"] for s in told["skipped"]]
+        if sorted(images) != sorted(r.image_id for r in cases[name].records):
+            raise ConfigError(f"{out / name}: is of other images of {cases[name].name}; name another --out")
+        if told["case"] not in lines:
+            append_line(out / LINES, json.dumps(told))
+    return done
 
 
 def write_case(folder: Path, prediction: Prediction) -> None:
     """Write a case into a folder under construction: numbers, links, maps, the page."""
     write_text(folder / "prediction.json", json.dumps(prediction.to_json(), indent=1))
-    links = {"notice": RESEARCH_USE_ONLY} | plain(vars(prediction.links))
-    write_text(folder / "links.json", json.dumps(links, indent=1))
+    write_text(folder / "links.json", json.dumps(prediction.links.to_json(), indent=1))
     kept = album(prediction)
     for number, seen in enumerate(prediction.images, start=1):
         boxes = tuple(s.box for s in seen.spots)
@@ -91,18 +146,18 @@ def folder_name(name: str) -> str:
 
 
 def _reason(error: Exception) -> tuple[str, str]:
-    """Reason code and sentence; programming errors are not swallowed.
-
-    Raises:
-        RuntimeError: one that is not about memory.
-    """
+    """Reason code and sentence: of errors that are not ours, where they happened too."""
     if isinstance(error, MammopathError):
         return getattr(error, "code", "case"), str(error)
-    is_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "memory" in str(error).lower()
-    if not is_memory:
-        raise error
-    return "memory", "not enough memory for this case: give fewer images at a time, or use a larger machine"
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in str(error).lower():
+        why = "not enough memory for this case: give fewer images at a time, or use a larger machine"
+        return "memory", why
+    told = traceback.format_exception_only(error)[-1].strip()
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return "fault", f"{told}{place}"
 
 
-def _told(skipped: Skipped) -> dict[str, str]:
-    return {"case": skipped.where, "code": skipped.code, "why": skipped.why}
+def _write_failed(out: Path, failed: Sequence[Skipped]) -> None:
+    told = [{"case": s.where, "code": s.code, "why": s.why} for s in failed]
+    write_text(out / FAILED, json.dumps({"notice": RESEARCH_USE_ONLY, "failed": told}, indent=2))

@@ -1,40 +1,84 @@
 """Cases from files or from a manifest, with what makes a case impossible told before any model runs."""
 
+import re
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mammopath.case.values import Case
 from mammopath.cohort.manifest import Manifest
-from mammopath.errors import DataError, ImageReadError
+from mammopath.errors import ConfigError, DataError, ImageReadError
 from mammopath.images.read import Header, read_header
-from mammopath.types import Modality, Record
+from mammopath.types import MODALITIES, Modality, Record, Spacing
+
+MARKED = re.compile(r"(?P<path>.+):(?P<side>[LR]?):(?P<view>[A-Z]*)")
+"""A file with its side and view: ``scan.png:L:CC``."""
 
 
-def case_of_files(mammograms: Sequence[Path], tissue: Sequence[Path], name: str = "") -> Case:
-    """One patient from files; side, view and spacing come from their headers.
+@dataclass(frozen=True)
+class Marked:
+    """A file with what its header does not tell: side (``L``, ``R`` or empty) and view, or empty."""
+
+    path: Path
+    side: str = ""
+    view: str = ""
+
+
+def marked(text: str) -> Marked:
+    """Read ``PATH`` or ``PATH:SIDE:VIEW``; either mark may be empty, and a file of just that name wins."""
+    found = MARKED.fullmatch(text)
+    if found is None or Path(text).exists():
+        return Marked(Path(text))
+    return Marked(Path(found["path"]), found["side"], found["view"])
+
+
+def spacings(text: str) -> dict[Modality, Spacing]:
+    """Read ``70``, ``70,0.5`` or ``,0.5``: micrometres per pixel of mammograms and of tissue.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    parts = text.split(",")
+    try:
+        told = {m: Spacing.square(float(um)) for m, um in zip(MODALITIES, parts, strict=False) if um.strip()}
+    except ValueError as error:
+        raise ConfigError(f"--spacing-um {text}: {error}; write 70, or 70,0.5") from None
+    if len(parts) > len(MODALITIES):
+        raise ConfigError(f"--spacing-um {text}: two numbers at most, of mammograms and of tissue")
+    return told
+
+
+def case_of_files(
+    mammograms: Sequence[Path | Marked],
+    tissue: Sequence[Path | Marked],
+    name: str = "",
+    *,
+    spacing: Mapping[Modality, Spacing] | None = None,
+) -> Case:
+    """One patient from files; side, view and spacing come from their headers, else from what is told here.
 
     Args:
-        mammograms: DICOM or raster files.
-        tissue: fields or slides.
+        mammograms: DICOM or raster files, with side and view where the header has none.
+        tissue: fields or slides; the side is that of the biopsied breast.
         name: of the case; by default the PatientID of the mammograms, else the first file's name.
+        spacing: of the files of a modality whose header tells none.
 
     Raises:
         DataError: no file is named, or one twice.
     """
-    files: list[tuple[Path, Modality]] = [(Path(p), "mammogram") for p in mammograms]
-    files += [(Path(p), "pathology") for p in tissue]
+    files: list[tuple[Marked, Modality]] = [(_marked(p), "mammogram") for p in mammograms]
+    files += [(_marked(p), "pathology") for p in tissue]
     if not files:
         raise DataError("a case needs an image: name at least one --mammogram or --slide, or a --manifest")
-    paths = [path for path, _ in files]
+    paths = [file.path for file, _ in files]
     if twice := [p for p in paths if paths.count(p) > 1]:
         raise DataError(f"{twice[0]} is named twice; name each image once")
     headers = [_header(path) for path in paths]
     told = next((h.patient for h in headers if h and h.patient), "")
-    name = name or told or files[0][0].stem
-    records = [_record(p, m, h, name) for (p, m), h in zip(files, headers, strict=True)]
-    return Case(name, _apart(records))
+    name = name or told or paths[0].stem
+    records = [_record(f, m, h, name) for (f, m), h in zip(files, headers, strict=True)]
+    return Case(name, _apart([_spaced(r, (spacing or {}).get(r.modality)) for r in records]))
 
 
 def cases_of_manifest(manifest: Manifest) -> list[Case]:
@@ -63,9 +107,10 @@ def checked(case: Case) -> Case:
     if len(people) > 1:
         raise DataError(f"{case.name}: files of several patients are mixed: {', '.join(sorted(people))}")
     records = tuple(_completed(r, h, case.name) for r, h in zip(case.records, headers, strict=True))
-    shown = {r.laterality for r in records if r.modality == "mammogram" and r.laterality}
+    shown = {r.laterality for r in records if r.modality == "mammogram"}
     for record in records:
-        if record.modality == "pathology" and shown and record.laterality not in ("", *shown):
+        could_be = not shown or "" in shown or record.laterality in ("", *shown)
+        if record.modality == "pathology" and not could_be:
             raise DataError(
                 f"{case.name}: {record.path.name} is tissue of the {record.laterality} breast, but the"
                 f" mammograms show {', '.join(sorted(shown))}"
@@ -98,9 +143,29 @@ def _header(path: Path) -> Header | None:
         return None
 
 
-def _record(path: Path, modality: Modality, header: Header | None, name: str) -> Record:
-    found = Record(path.name, path, name, "new", modality, pair_key=name)
+def _marked(file: Path | Marked) -> Marked:
+    return file if isinstance(file, Marked) else Marked(Path(file))
+
+
+def _record(file: Marked, modality: Modality, header: Header | None, name: str) -> Record:
+    found = Record(
+        file.path.name,
+        file.path,
+        name,
+        "new",
+        modality,
+        laterality=file.side,
+        view=file.view,
+        pair_key=name,
+    )
     return _completed(found, header, name)
+
+
+def _spaced(record: Record, spacing: Spacing | None) -> Record:
+    """The record with a spacing told by hand where its file tells none."""
+    if record.spacing or spacing is None:
+        return record
+    return replace(record, spacing=spacing, spacing_source="override")
 
 
 def _apart(records: Sequence[Record]) -> tuple[Record, ...]:

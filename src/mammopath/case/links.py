@@ -1,22 +1,24 @@
 """The link of a case: which tissue stands behind a mammogram region, and back; or the closest reference."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mammopath.case.breasts import Breast
 from mammopath.case.evidence import Evidence, Known
 from mammopath.case.values import Link, Links, Patch, Spot
 from mammopath.errors import ImageReadError
+from mammopath.images.read import read_header
 from mammopath.maps.crossmodal import CrossLink
-from mammopath.maps.values import AttentionMap, Box
+from mammopath.maps.values import AttentionMap, Box, within
 from mammopath.model.network import Network
 from mammopath.prepare.sample import load_sample
 from mammopath.settings import PrepareSettings
 from mammopath.tensors import Batch, Output
-from mammopath.types import Modality
+from mammopath.types import Modality, Record
 
 TOP = 5
 """Patches that a region points to."""
@@ -32,15 +34,29 @@ class Side:
     """One modality of a case as links see it.
 
     Attributes:
-        batch, output: of its images.
-        maps: one of each image, in the order of the batch: where its tokens lie.
-        spots: suspicious regions of all its images.
+        records: of its images. batch, output: of the same, in the same order.
+        maps: one of each image: where its tokens lie.
+        spots: suspicious regions of all its images, the worst first.
     """
 
+    records: Sequence[Record]
     batch: Batch
     output: Output
     maps: Sequence[AttentionMap]
     spots: Sequence[Spot]
+
+    def of(self, breast: Breast) -> "Side | None":
+        """The same with images of one breast alone; others lose their pairing key, which fusion reads."""
+        mine = [breast.has(r) for r in self.records]
+        if not any(mine):
+            return None
+        kept = torch.tensor(mine, device=self.batch.pair.device)
+        names = {m.image_id for m, own in zip(self.maps, mine, strict=True) if own}
+        return replace(
+            self,
+            batch=replace(self.batch, pair=self.batch.pair.masked_fill(~kept, -1)),
+            spots=[s for s in self.spots if s.image_id in names],
+        )
 
     def cell(self, place: int) -> Cell:
         """Where a flat place (image * tokens + token) is."""
@@ -69,25 +85,38 @@ def own_links(cross: CrossLink, mammogram: Side, tissue: Side) -> Links:
 
 
 def reference_links(
-    network: Network, evidence: Evidence, modality: Modality, side: Side, *, settings: PrepareSettings
+    network: Network,
+    evidence: Evidence,
+    modality: Modality,
+    side: Side,
+    *,
+    settings: PrepareSettings,
+    fused: bool,
 ) -> Links:
     """Links of a lone modality to training images of the other one, clearly not of this patient.
 
     Args:
-        network: with fusion.
+        network: trained.
         evidence: of its run.
         modality: which the patient has.
         side: of the patient.
         settings: how images are prepared, to say where a reference place lies.
+        fused: whether the network learnt to read both modalities together; else tokens are compared.
     """
     other: Modality = "pathology" if modality == "mammogram" else "mammogram"
     if not evidence.known.get(other):
         return Links(why=f"the run keeps no reference {other}")
-    found = tuple(_reference(network, evidence, spot, side, other, settings) for spot in side.spots)
-    by, why = "similarity", f"there is no {other} of this patient"
+    cell = network.cell(other)
+    found = []
+    for spot in side.spots:
+        here = _tokens_of(side, spot)
+        score = _attraction(network, evidence, here, other) if fused else _likeness(evidence, here, other)
+        patches = _references(evidence.known[other], score, other, settings, cell=cell)
+        found.append(Link(spot.image_id, spot.number, spot.box, patches))
+    by, why = "similarity" if fused else "token similarity", f"there is no {other} of this patient"
     if modality == "mammogram":
-        return Links(REFERENCE, why, by, to_tissue=found)
-    return Links(REFERENCE, why, by, to_mammogram=found)
+        return Links(REFERENCE, why, by, to_tissue=tuple(found))
+    return Links(REFERENCE, why, by, to_mammogram=tuple(found))
 
 
 def top_patches(
@@ -130,50 +159,74 @@ def _patch(side: Side, cell: Cell, share: float) -> Patch:
     return Patch(found.image_id, found.box(row, column), share, (row, column))
 
 
-def _reference(
-    network: Network,
-    evidence: Evidence,
-    spot: Spot,
-    side: Side,
-    other: Modality,
-    settings: PrepareSettings,
-) -> Link:
-    """Reference places by how much a region's tokens and they attend to each other, best first."""
-    known = evidence.known[other]
-    assert network.fusion is not None
+def _tokens_of(side: Side, spot: Spot) -> Float[Tensor, "k d"]:
     assert side.output.tokens is not None
-    here = side.output.tokens.flatten(0, 1)[sorted(side.places(spot))].float()
+    return side.output.tokens.flatten(0, 1)[sorted(side.places(spot))].float()
+
+
+def _attraction(
+    network: Network, evidence: Evidence, here: Float[Tensor, "k d"], other: Modality
+) -> Float[Tensor, " n"]:
+    """How much a region's tokens and reference places attend to each other in the fusion, 0 to 1."""
+    assert network.fusion is not None
     there = evidence.tokens[other].to(here)
-    layers: Mapping[bool, Callable[[Tensor], Tensor]] = {
-        True: network.fusion.query,
-        False: network.fusion.key,
-    }
-    asks = other == "pathology"  # mammogram tokens ask, tissue tokens answer
-    score = (layers[asks](here) @ layers[not asks](there).T).mean(0)
-    pull = torch.softmax(score / network.fusion.query.out_features**0.5, dim=0)
-    best: dict[str, tuple[Known, float]] = {}
-    for place in pull.argsort(descending=True, stable=True).tolist():
-        best.setdefault(known[place].image_id, (known[place], float(pull[place] / pull.max())))
-    patches = [
+    ask, answer = network.fusion.query, network.fusion.key  # mammogram tokens ask, tissue tokens answer
+    if other == "pathology":
+        score = (ask(here) @ answer(there).T).mean(0)
+    else:
+        score = (ask(there) @ answer(here).T).mean(1)
+    return torch.softmax(score / ask.out_features**0.5, dim=0)
+
+
+def _likeness(evidence: Evidence, here: Float[Tensor, "k d"], other: Modality) -> Float[Tensor, " n"]:
+    """Cosine of a region's mean token and reference places, each without its modality's mean, on 0 to 1.
+
+    The trunk is shared, so tokens of both modalities lie in one space, but each in a part of its own.
+    """
+    own: Modality = "pathology" if other == "mammogram" else "mammogram"
+    there = evidence.tokens[other].to(here)
+    mine = evidence.tokens[own].to(here)
+    middle = mine.mean(0) if len(mine) else torch.zeros_like(here[0])
+    cosine = torch.cosine_similarity(here.mean(0)[None] - middle, there - there.mean(0), dim=1)
+    return (1 + cosine) / 2
+
+
+def _references(
+    known: Sequence[Known],
+    score: Float[Tensor, " n"],
+    modality: Modality,
+    settings: PrepareSettings,
+    *,
+    cell: int,
+) -> tuple[Patch, ...]:
+    """The best place of each of the best reference images; a number stands for whose they are."""
+    numbers = {name: k for k, name in enumerate(dict.fromkeys(k.image_id for k in known), start=1)}
+    best: dict[int, tuple[Known, float]] = {}
+    for place in score.argsort(descending=True, stable=True).tolist():
+        one = known[place]
+        best.setdefault(numbers[one.image_id], (one, float(score[place] / score.max())))
+    return tuple(
         Patch(
-            image_id=k.image_id,
-            box=_placed(k, other, settings, cell=network.cell(other)),
+            image_id=f"reference {number}",
+            box=_placed(k, modality, settings, cell=cell),
             weight=share,
             cell=(k.row, k.column),
-            whose=f"{k.patient}, {k.site}",
+            whose=f"training case of {k.site}",
             malignant=k.malignant,
             path=k.path,
         )
-        for k, share in list(best.values())[:TOP]
-    ]
-    return Link(spot.image_id, spot.number, spot.box, tuple(patches))
+        for number, (k, share) in list(best.items())[:TOP]
+    )
 
 
 def _placed(known: Known, modality: Modality, settings: PrepareSettings, *, cell: int) -> Box | None:
     """Where a reference place lies in its image, if that can still be read."""
+    record = known.record(modality)
     try:
-        frame = load_sample(known.record(modality), settings, multiple=cell).frame
+        frame = load_sample(record, settings, multiple=cell).frame
+        header = read_header(record.path)
     except ImageReadError:
         return None
     left, top = known.column * cell, known.row * cell
-    return frame.inverse().box(left, top, left + cell, top + cell)
+    box = frame.inverse().box(left, top, left + cell, top + cell)
+    return within(box, (header.height, header.width))

@@ -1,6 +1,5 @@
 """The predictor: a trained run applied to one case at a time, the same whatever else is asked of it."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,8 +29,10 @@ from mammopath.images.read import Header, read_header
 from mammopath.maps.crossmodal import cross_link
 from mammopath.maps.methods import CHEAP, METHODS
 from mammopath.maps.scene import Said, Scene, one_of
-from mammopath.maps.values import UNTESTED, AttentionMap
+from mammopath.maps.values import AttentionMap
+from mammopath.metrics.maps import UNTESTED
 from mammopath.metrics.ood import smallest
+from mammopath.model.packing import grid_of
 from mammopath.objectives.recipe import Recipe
 from mammopath.prepare.sample import Prepared, load_sample, prepare_fingerprint
 from mammopath.runs import Run, load_run, recipe_of, trained, versions
@@ -89,7 +90,7 @@ class Predictor:
         run.network.requires_grad_(False)
         evidence = read_evidence(run.folder)
         labels, logits = evidence.both_cases
-        validation = read_validation(run.folder) | {BOTH: (np.array(labels), np.array(logits))}
+        validation = {**read_validation(run.folder), BOTH: (np.array(labels), np.array(logits))}
         return cls(
             run=run,
             recipe=recipe_of(run),
@@ -194,7 +195,7 @@ class Predictor:
     def _through_trunk(
         self, batch: Batch, samples: Sequence[Sample]
     ) -> tuple[Batch, Float[np.ndarray, "b f"] | None]:
-        """Tokens at the cut, and in the same pass the features by which a frozen trunk knows what is familiar."""
+        """Tokens at the cut, and in the same pass what a frozen trunk knows the familiar by."""
         network, precision = self.run.network, self.run.settings.train.trunk_precision
         known = self.confidence.get(batch.modality)
         if known is None or known.reference is None or known.reference.features != "trunk":
@@ -295,7 +296,7 @@ class Predictor:
     def _compared(
         self, breast: Breast, scores: Sequence[Score], images: Sequence[SeenImage], modality: Modality
     ) -> Score | None:
-        """What is said of one modality in the biopsied breast: of its images alone, where there are others."""
+        """What is said of a modality in the biopsied breast: of its images alone, where there are others."""
         own = [i for i in images if i.record.modality == modality]
         mine = [i for i in own if breast.has(i.record)]
         if len(mine) == len(own):
@@ -335,9 +336,15 @@ class Predictor:
             return Links(why=breast.why)
         if len(near) < len(MODALITIES):
             [(modality, side)] = near.items()
-            told = {"settings": self.run.settings.prepare, "fused": self._fuses}
             with torch.no_grad():
-                found = reference_links(self.run.network, self.evidence, modality, side, **told)
+                found = reference_links(
+                    self.run.network,
+                    self.evidence,
+                    modality,
+                    side,
+                    settings=self.run.settings.prepare,
+                    fused=self._fuses,
+                )
         elif not self._fuses:
             return Links(why="the run did not learn to read both modalities together (model.fusion)")
         else:

@@ -8,7 +8,10 @@ from typing import Any
 from mammopath import RESEARCH_USE_ONLY
 from mammopath.images.geometry import Frame
 from mammopath.maps.values import AttentionMap, Box
+from mammopath.metrics.maps import UNTESTED
 from mammopath.types import Modality, Record, Skipped
+
+SEVERITY_IS = "uncalibrated probabilities of an ordinal category, not the Nottingham grade"
 
 
 @dataclass(frozen=True)
@@ -85,9 +88,9 @@ class Patch:
         box: in level-0 pixels; None where the image of a reference is no longer there.
         weight: share of the region's link, 0 to 1; of references, relative to the best one.
         cell: row and column in the image's map.
-        whose: empty for this patient; for a reference its patient and site.
+        whose: empty for this patient; for a reference its site (its ``image_id`` is a number and no more).
         malignant: label of a reference; None for this patient.
-        path: file of a reference.
+        path: file of a reference, to draw it; written nowhere.
     """
 
     image_id: str
@@ -115,7 +118,9 @@ class Links:
 
     Attributes:
         kind: ``this patient``, ``reference case, not this patient``, or ``none``; why: what is missing.
-        by: what weights are: ``relevance``, ``attention`` or ``similarity``.
+        by: what weights are: ``relevance``, ``attention``, ``similarity`` as the fusion sees it, or
+            ``token similarity`` where the run has no fusion.
+        verdict: of the latest audit of such links on this run, as of maps.
     """
 
     kind: str = "none"
@@ -123,6 +128,15 @@ class Links:
     by: str = ""
     to_tissue: tuple[Link, ...] = ()
     to_mammogram: tuple[Link, ...] = ()
+    verdict: str = UNTESTED
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``links.json`` keeps them: without the files of references, which are other people's."""
+        told = plain(vars(self))
+        for link in (*told["to_tissue"], *told["to_mammogram"]):
+            for patch in link["patches"]:
+                del patch["path"]
+        return {"notice": RESEARCH_USE_ONLY} | told
 
 
 @dataclass(frozen=True)
@@ -134,12 +148,14 @@ class Concordance:
         direction: which way they disagree, or what is missing.
         strength: of a disagreement, 0 to 1: probability that each is right by itself.
         look: what a reader should look at, in sentences.
+        basis: which mammograms were compared with the tissue.
     """
 
     verdict: str
     direction: str = ""
     strength: float | None = None
     look: tuple[str, ...] = ()
+    basis: str = ""
 
 
 @dataclass(frozen=True)
@@ -180,7 +196,7 @@ class Prediction:
         case: its name.
         images: those that could be read.
         scores: of breasts, of the patient by modality, and of both modalities together.
-        severity: of the patient by modality: probability of each category.
+        severity: of the patient by modality, of the worse breast: probability of each category, uncalibrated.
         links, concordance: across the modalities.
         skipped: images that could not be read.
         provenance: run, hash of its weights, preparation, versions.
@@ -211,8 +227,9 @@ class Prediction:
             "concordance": plain(vars(self.concordance)),
             "scores": [plain(vars(s)) for s in self.scores],
             "severity": plain(self.severity),
+            "severity_is": SEVERITY_IS,
             "images": [_image(i) for i in self.images],
-            "links": {"kind": self.links.kind, "why": self.links.why, "by": self.links.by},
+            "links": {k: getattr(self.links, k) for k in ("kind", "why", "by", "verdict")},
             "skipped": [{"where": s.where, "code": s.code, "why": s.why} for s in self.skipped],
             "provenance": plain(self.provenance),
         }
@@ -226,12 +243,19 @@ def _image(seen: SeenImage) -> dict[str, Any]:
         "laterality": record.laterality,
         "view": record.view,
         "um_per_pixel": [record.spacing.um_x, record.spacing.um_y] if record.spacing else None,
+        "spacing_source": record.spacing_source,
         "score": plain(vars(seen.score)),
         "severity": plain(seen.severity),
-        "findings": [plain({k: v for k, v in vars(s).items() if k != "cells"}) for s in seen.spots],
+        "lesion_map": seen.maps["lesion"].verdict if "lesion" in seen.maps else None,
+        "findings": [_finding(s, seen.maps["lesion"].verdict) for s in seen.spots],
         "sha256": seen.sha256,
         "decoder": seen.decoder,
     }
+
+
+def _finding(spot: Spot, verdict: str) -> dict[str, Any]:
+    told = {k: v for k, v in vars(spot).items() if k != "cells"}
+    return {k: plain(v) for k, v in told.items()} | {"map": "lesion", "verdict": verdict}
 
 
 def plain(value: Any) -> Any:

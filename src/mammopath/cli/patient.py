@@ -7,17 +7,26 @@ import typer
 
 from mammopath.cli.console import say, table
 
-RunFolder = Annotated[Path, typer.Argument(help="Folder of a run (mammopath train, lodo or adapt).")]
+RunFolder = Annotated[Path, typer.Argument(help="Folder of a run (mammopath train or lodo).")]
 
 
 def predict(
     run: RunFolder,
     out: Annotated[Path, typer.Option("--out", help="Folder to make: a line and a folder for each case.")],
     mammogram: Annotated[
-        list[Path] | None, typer.Option("--mammogram", help="DICOM or raster file. May be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--mammogram",
+            help="DICOM or raster file; PATH:SIDE:VIEW tells what its header does not (scan.png:L:CC)."
+            " May be repeated.",
+        ),
     ] = None,
     slide: Annotated[
-        list[Path] | None, typer.Option("--slide", help="Tissue: a field or a slide. May be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--slide",
+            help="Tissue: a field or a slide; PATH:SIDE: tells the biopsied breast. May be repeated.",
+        ),
     ] = None,
     manifest: Annotated[
         Path | None, typer.Option("--manifest", help="Manifest of many cases, in place of files.")
@@ -26,17 +35,24 @@ def predict(
     maps: Annotated[
         str, typer.Option(help="Maps to draw: lesion, attention, rollout, relevance, integrated.")
     ] = "lesion,attention,relevance",
+    spacing_um: Annotated[
+        str,
+        typer.Option(
+            "--spacing-um",
+            help="Micrometres per pixel where files tell none: of mammograms, or MAMMOGRAMS,TISSUE (70,0.5).",
+        ),
+    ] = "",
 ) -> None:
     """Say what a run makes of new patients: scores, regions, links, concordance, and a page for each.
 
-    Any subset of views and tissue will do. Ends with exit code 1 if a case failed; the others are written.
+    Any subset of views and tissue will do. Ends with exit code 1 if a case failed; the others are written,
+    and the same command goes on where it was stopped. A run of `adapt` keeps no calibration and is refused.
     """
     from mammopath.case.folder import predict_cases
-    from mammopath.case.inputs import case_of_files, cases_of_manifest
+    from mammopath.case.inputs import case_of_files, cases_of_manifest, marked, spacings
     from mammopath.case.predictor import Predictor
     from mammopath.cohort import manifest as table_of
     from mammopath.errors import ConfigError
-    from mammopath.parallel import threads
     from mammopath.progress import track
 
     if manifest and (mammogram or slide):
@@ -44,12 +60,14 @@ def predict(
     if manifest:
         cases = cases_of_manifest(table_of.read(manifest))
     else:
-        cases = [case_of_files(mammogram or [], slide or [], name)]
+        views, tissue = ([marked(one) for one in named or []] for named in (mammogram, slide))
+        cases = [case_of_files(views, tissue, name, spacing=spacings(spacing_um))]
     predictor = Predictor.load(run, maps=[m for m in maps.split(",") if m])
-    with threads(predictor.run.settings.threads):
-        found = predict_cases(predictor, cases, out, track=track)
+    found = predict_cases(predictor, cases, out, track=track)
     rows = [[p.case, p.concordance.verdict, len(p.images), len(p.skipped)] for p in found.predictions]
     table(f"{len(rows)} cases -> {out}", ["case", "concordance", "images", "skipped"], rows)
+    if found.before:
+        say(f"{len(found.before)} cases were there already")
     for skipped in found.failed:
         say(f"failed {skipped.where} ({skipped.code}): {skipped.why}")
     raise typer.Exit(1 if found.failed else 0)
@@ -73,7 +91,7 @@ def explain_audit(
     columns = ["modality", "map", "verdict", "deletion", "insertion", "pointing", "chance", "stability"]
     rows = [
         [
-            *(m.modality, m.method, m.verdict, m.deletion.value, m.insertion.value),
+            *(m.modality, m.method, found.told(m.verdict), m.deletion.value, m.insertion.value),
             *(m.pointing.value, m.pointing_chance, m.stability),
         ]
         for m in found.maps
@@ -83,5 +101,6 @@ def explain_audit(
         say(
             f"link by {link.by}, {link.patients} pairs: top patches on the lesion {link.within.value:.2f}"
             f" (chance {link.within_chance:.2f}); among others {link.among.value:.2f}"
-            f" (permuted {link.among_permuted.value:.2f}, chance {link.among_chance:.2f})"
+            f" (permuted {link.among_permuted.value:.2f}, chance {link.among_chance:.2f});"
+            f" {found.told(link.verdict)}"
         )

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mammopath.maps.relevance import chained, helping
+from mammopath.maps.scene import Packed, packed
 from mammopath.model.network import Network
 from mammopath.tensors import Batch
 from mammopath.types import Modality
@@ -47,20 +48,30 @@ def cross_link(network: Network, batches: Mapping[Modality, Batch]) -> CrossLink
     """
     watch: dict[Modality, list[Tensor]] = {m: [] for m in batches}
     cross: list[Tensor] = []
+    few = {m: packed(network, b) for m, b in batches.items()}
     with torch.enable_grad():
-        outputs = {m: network.upper(_leaf(b), watch=watch[m]) for m, b in batches.items()}
-        fused = network.fuse(outputs, batches, watch=cross)
+        outputs = {m: network.upper(_leaf(p.batch), watch=watch[m]) for m, p in few.items()}
+        fused = network.fuse(outputs, {m: p.batch for m, p in few.items()}, watch=cross)
         if fused.paired.tolist() != [True]:
             raise ValueError("a link needs both modalities of exactly one patient")
         asked = [*cross, *watch["mammogram"], *watch["pathology"]]
         slopes = torch.autograd.grad(fused.logit.sum(), asked, allow_unused=True)
     seen = len(watch["mammogram"])
-    own = _among(watch["mammogram"], slopes[1 : 1 + seen], fused.mammogram[0], batches["mammogram"])
-    other = _among(watch["pathology"], slopes[1 + seen :], fused.pathology[0], batches["pathology"])
-    found = own.T @ helping(cross[0], slopes[0])[0] @ other
+    own = _among(watch["mammogram"], slopes[1 : 1 + seen], fused.mammogram[0], few["mammogram"].batch)
+    other = _among(watch["pathology"], slopes[1 + seen :], fused.pathology[0], few["pathology"].batch)
     return CrossLink(
-        fused.link[0].detach(), found, fused.mammogram[0], fused.pathology[0], float(fused.logit[0].detach())
+        attention=fused.link[0].detach(),
+        relevance=own.T @ helping(cross[0], slopes[0])[0] @ other,
+        mammogram=_unpacked(fused.mammogram[0], few["mammogram"], batches["mammogram"]),
+        pathology=_unpacked(fused.pathology[0], few["pathology"], batches["pathology"]),
+        logit=float(fused.logit[0].detach()),
     )
+
+
+def _unpacked(places: Int[Tensor, " q"], few: Packed, batch: Batch) -> Int[Tensor, " q"]:
+    """Flat places among packed tokens as flat places in the batch that was packed."""
+    image, token = places // few.place.shape[1], places % few.place.shape[1]
+    return image * batch.valid.shape[1] + few.place[image, token]
 
 
 def _leaf(batch: Batch) -> Batch:

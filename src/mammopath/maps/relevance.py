@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mammopath.maps.scene import Scene
+from mammopath.maps.scene import Scene, packed
 
 
 def relevance(scene: Scene) -> Float[np.ndarray, "rows cols"]:
@@ -16,10 +16,11 @@ def relevance(scene: Scene) -> Float[np.ndarray, "rows cols"]:
     Attention counts where more of it would raise the logit (equation 5). Pooling is one more layer of
     attention, from the readout to CLS and tokens; an image score read from single tokens starts at those.
     """
+    one = packed(scene.network, scene.batch)
     with torch.enable_grad():
         watch: list[Tensor] = []
-        leaf = _leaf(scene.batch.tokens)
-        output = scene.network.upper(scene.batch.with_tokens(leaf), watch=watch)
+        leaf = _leaf(one.batch.tokens)
+        output = scene.network.upper(one.batch.with_tokens(leaf), watch=watch)
         asked = [*watch, output.attention, output.token_logit]
         slopes = torch.autograd.grad(output.logit.sum(), asked, allow_unused=True)
     prefix = scene.batch.prefix
@@ -31,7 +32,7 @@ def relevance(scene: Scene) -> Float[np.ndarray, "rows cols"]:
         row[prefix:] += slopes[-1][0].clamp_min(0)
     for weights, slope in zip(reversed(watch), reversed(slopes[:-2]), strict=True):
         row = row + row @ mean_of_heads(weights, slope)[0]
-    return scene.on_grid(row[prefix:])
+    return scene.spread(row[prefix:], one)
 
 
 def chained(watch: Sequence[Tensor], slopes: Sequence[Tensor | None]) -> Float[Tensor, "b m m"]:

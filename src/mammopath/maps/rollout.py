@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mammopath.maps.scene import Scene
+from mammopath.maps.scene import Scene, packed
 
 
 def rollout(scene: Scene) -> Float[np.ndarray, "rows cols"]:
@@ -16,12 +16,13 @@ def rollout(scene: Scene) -> Float[np.ndarray, "rows cols"]:
     what is being predicted: no gradient is asked.
     """
     watch: list[Tensor] = []
+    one = packed(scene.network, scene.batch)
     with torch.no_grad():
-        output = scene.network.upper(scene.batch, watch=watch)
-        prefix, count = scene.batch.prefix, scene.batch.valid.shape[1]
+        output = scene.network.upper(one.batch, watch=watch)
+        prefix = scene.batch.prefix
         row = torch.cat([output.attention.new_zeros(prefix), 0.5 * output.attention[0]])
         row[0] = 0.5
         for weights in reversed(watch):
             row = 0.5 * row + 0.5 * (row @ weights[0].mean(0))
-        flow = row[prefix : prefix + count]
-        return scene.on_grid(flow / flow.sum().clamp_min(1e-12))
+        flow = row[prefix:]
+        return scene.spread(flow / flow.sum().clamp_min(1e-12), one)

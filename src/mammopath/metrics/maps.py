@@ -24,28 +24,43 @@ ALIKE = 0.95
 FLAT = 1e-6
 """Spread relative to the largest value below which a map counts as constant."""
 
+LEAST = 4
+"""Maps that can be compared, with each other and with those of shuffled weights, without which there is no
+verdict: fewer say nothing for or against a method."""
+
+UNTESTED = "not tested"
+"""Beginning of the verdict where there is no evidence."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sanity:
     """What speaks for or against a map method, over some images.
 
     Attributes:
-        constant: share of images whose map is constant.
-        alike: mean rank correlation of the maps of different images; NaN where grids differ.
-        shuffled: median rank correlation with maps of the same network with shuffled weights.
+        images: looked at.
+        compared: images whose maps with true and with shuffled weights can be compared: neither is constant.
+        constant: share of images whose map is constant; NaN without images.
+        alike: mean rank correlation of the maps of different images; NaN where none can be compared.
+        shuffled: median rank correlation with maps of the same network with shuffled weights, likewise.
     """
 
+    images: int
+    compared: int
     constant: float
     alike: float
     shuffled: float
 
     @property
     def verdict(self) -> str:
-        """``passed``, or ``failed`` with the first reason."""
+        """``passed``, ``failed`` with the first reason, or ``not tested`` with too little evidence."""
+        if self.images < LEAST:
+            return f"{UNTESTED}: {self.images} images, {LEAST} are needed"
         if self.constant > 0.5:
             return f"failed: constant in {100 * self.constant:.0f} % of images"
         if self.alike >= ALIKE:
             return f"failed: the same for every image (rank correlation {self.alike:.2f})"
+        if self.compared < LEAST or np.isnan(self.alike):
+            return f"{UNTESTED}: {self.compared} maps can be compared, {LEAST} are needed"
         if self.shuffled >= SAME:
             return f"failed: the same for shuffled weights (rank correlation {self.shuffled:.2f})"
         return "passed"
@@ -60,8 +75,8 @@ def sanity(maps: Sequence[Heat], shuffled: Sequence[Heat]) -> Sanity:
     """
     kept = [abs(rank_correlation(a, b)) for a, b in zip(maps, shuffled, strict=True)]
     kept = [k for k in kept if not np.isnan(k)]
-    flat = float(np.mean([is_constant(m) for m in maps]))
-    return Sanity(flat, alike(maps), float(np.median(kept)) if kept else np.nan)
+    flat = float(np.mean([is_constant(m) for m in maps])) if maps else np.nan
+    return Sanity(len(maps), len(kept), flat, alike(maps), float(np.median(kept)) if kept else np.nan)
 
 
 def is_constant(heat: Heat) -> bool:
@@ -73,10 +88,18 @@ def is_constant(heat: Heat) -> bool:
 
 
 def alike(maps: Sequence[Heat], *, pairs: int = 60) -> float:
-    """Mean rank correlation of neighbouring maps in the list that share a grid, ``pairs`` at most."""
-    found = [rank_correlation(a, b) for a, b in pairwise(maps[: pairs + 1]) if a.shape == b.shape]
+    """Mean rank correlation of neighbouring maps in the list on the grid of the first, ``pairs`` at most."""
+    found = [rank_correlation(a, on_grid_of(a, b)) for a, b in pairwise(maps[: pairs + 1])]
     found = [f for f in found if not np.isnan(f)]
     return float(np.mean(found)) if found else np.nan
+
+
+def on_grid_of(one: Heat, other: Heat) -> Heat:
+    """The other map at the places of the first: each takes the value that lies at its share of the sides."""
+    rows, columns = (
+        ((np.arange(n) + 0.5) * m / n).astype(int) for n, m in zip(one.shape, other.shape, strict=True)
+    )
+    return other[np.ix_(rows, columns)]
 
 
 def rank_correlation(one: Float[np.ndarray, "rows cols"], other: Float[np.ndarray, "rows cols"]) -> float:
@@ -132,7 +155,26 @@ def iou(heat: Float[np.ndarray, "rows cols"], lesion: Bool[np.ndarray, "rows col
     return float((inside & lesion).sum() / (inside | lesion).sum())
 
 
-def hits(ranked: Sequence[int], right: set[int], *, top: int = 5) -> float:
-    """Share of the first ``top`` places that are right; NaN without places."""
-    first = list(ranked)[:top]
-    return sum(place in right for place in first) / len(first) if first else np.nan
+def expected_hits(pull: Float[np.ndarray, " n"], right: Bool[np.ndarray, " n"], *, top: int = 5) -> float:
+    """Share of the ``top`` largest weights that are on right places, over all orders of equal weights.
+
+    Places without weight are not pointed to, so fewer than ``top`` may count; a link without any weight
+    points anywhere, and its share is that of a random place.
+
+    Args:
+        pull: weight of each place, at least 0.
+        right: which places are right.
+        top: places that count.
+
+    Returns:
+        From 0 to 1; NaN without places.
+    """
+    if not len(pull):
+        return np.nan
+    if not (pull > 0).any():
+        return float(right.mean())
+    kept, ours = pull[pull > 0], right[pull > 0]
+    count = min(top, len(kept))
+    least = np.sort(kept)[-count]
+    sure, tied = kept > least, kept == least
+    return float((ours[sure].sum() + (count - sure.sum()) * ours[tied].mean()) / count)

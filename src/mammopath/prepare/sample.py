@@ -31,6 +31,11 @@ _LATER: Mapping[str, object] = {"um": 0.0, "pectoral": "keep"}
 """Keys of ``MammogramSettings`` that came later, and their defaults, with which everything is as before."""
 
 
+TINT, COLOURED = 0.1, 0.2
+"""A pixel is coloured if its channels differ by more than the first share of the brightest value; an image
+with more than the second share of such pixels is no mammogram."""
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A sample, and the way from level-0 pixels of its file to its own and back."""
@@ -66,7 +71,7 @@ def prepare_fingerprint(settings: PrepareSettings, modality: Modality) -> str:
     """
     own = dump(settings.mammogram if modality == "mammogram" else settings.pathology)
     if modality == "mammogram":
-        own = {name: value for name, value in own.items() if _LATER.get(name) != value}
+        own = {name: value for name, value in own.items() if name not in _LATER or _LATER[name] != value}
     told = json.dumps([PREPARE_VERSION, modality, own, dump(settings.augment)], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()
 
@@ -80,7 +85,7 @@ def _prepared(image: Image, record: Record, settings: PrepareSettings, *, multip
         return prepare_field(rgb, spacing=spacing, settings=settings.pathology, multiple=multiple)
     try:
         return prepare_mammogram(
-            _grey(image.pixels),
+            _grey(image.pixels, record),
             spacing=spacing,
             laterality=record.laterality or image.header.laterality,
             view=record.view or image.header.view,
@@ -91,9 +96,19 @@ def _prepared(image: Image, record: Record, settings: PrepareSettings, *, multip
         raise ImageReadError(record.path, str(error), code="geometry", hint=_NO_SPACING) from None
 
 
-def _grey(pixels: Shaped[np.ndarray, "h w *c"]) -> Shaped[np.ndarray, "h w"]:
-    """Some exporters store grey mammograms as RGB with three equal channels."""
-    return pixels[..., 1] if pixels.ndim == 3 else pixels
+def _grey(pixels: Shaped[np.ndarray, "h w *c"], record: Record) -> Shaped[np.ndarray, "h w"]:
+    """Some exporters store grey mammograms as RGB with three equal channels, and marks in colour on them."""
+    if pixels.ndim == 2:
+        return pixels
+    few = pixels[:: max(1, len(pixels) // 512), :: max(1, pixels.shape[1] // 512)].astype(float)
+    if (np.ptp(few, axis=-1) > TINT * max(few.max(), 1)).mean() > COLOURED:
+        raise ImageReadError(
+            record.path,
+            "is a colour image, and mammograms are grey",
+            code="pixels",
+            hint="tissue is listed as pathology (--slide)",
+        )
+    return pixels[..., 1]
 
 
 def _rgb(pixels: Shaped[np.ndarray, "h w *c"], record: Record) -> UInt8[np.ndarray, "h w 3"]:
