@@ -10,6 +10,7 @@ from mammopath.prepare.breast import coarse_copy, find_breast, wall_on_left
 from mammopath.prepare.mammogram import prepare_mammogram
 from mammopath.prepare.pectoral import find_pectoral
 from mammopath.settings import MammogramSettings
+from mammopath.sources import mias
 from mammopath.types import Spacing
 
 ROWS, COLUMNS = 640, 480
@@ -67,17 +68,23 @@ def test_the_muscle_is_kept_out_of_the_quantiles_or_made_padding() -> None:
 
 
 @pytest.mark.data
+@pytest.mark.slow
 def test_most_films_of_mias_show_a_plausible_muscle(shared_data: Path) -> None:
-    """All of them are MLO views; the muscle is a tenth of the breast, and brighter than the rest."""
-    shares, brighter = [], []
-    for number in range(1, 323, 5):
-        pixels = np.asarray(Image.open(shared_data / "mias" / "images" / f"mdb{number:03d}.png").convert("L"))
+    """All of them are MLO views; the muscle is a tenth of the breast, brighter, without lesions."""
+    shares, brighter, lesions = [], [], []
+    for record in mias.index(shared_data / "mias"):
+        pixels = np.asarray(Image.open(record.path).convert("L"))
         breast, grey = find_breast(pixels), coarse_copy(pixels)
         found = find_pectoral(grey, breast, on_left=wall_on_left(breast, ""))
         shares.append(found.sum() / breast.mask.sum())
         if found.any():
             brighter.append(np.median(grey[found]) > np.median(grey[breast.mask & ~found]))
-    assert np.mean(np.array(shares) > 0) > 0.9
-    assert 0.04 < np.median(shares) < 0.2
+        scale = found.shape[0] / pixels.shape[0]
+        centres = [(np.array(finding.points[0]) * scale).astype(int) for finding in record.findings]
+        lesions += [found[min(y, len(found) - 1), x] for x, y in centres]
+    assert np.mean(np.array(shares) > 0) > 0.95
+    assert 0.08 < np.median(shares) < 0.14
     assert np.quantile(shares, 0.95) < 0.3
-    assert np.mean(brighter) > 0.9
+    assert np.mean(brighter) > 0.95
+    assert len(lesions) == 119
+    assert not any(lesions)
