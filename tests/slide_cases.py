@@ -7,6 +7,10 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import tifffile
+from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEGBaseline8Bit, VLWholeSlideMicroscopyImageStorage, generate_uid
 
 from mammopath.phantom.shapes import Ellipse
 from mammopath.phantom.sites import SITES
@@ -74,16 +78,15 @@ def tiled(
 
 def _encoded(image: np.ndarray, tile: int):
     for whole in _whole_tiles(image, tile):
-        yield imagecodecs.jpeg2k_encode(whole, level=30, codecformat="j2k")
+        yield imagecodecs.jpeg2k_encode(whole, level=50, codecformat="j2k")
 
 
 def _whole_tiles(image: np.ndarray, tile: int):
     for top in range(0, image.shape[0], tile):
         for left in range(0, image.shape[1], tile):
             piece = image[top : top + tile, left : left + tile]
-            whole = np.zeros((tile, tile, 3), np.uint8)
-            whole[: piece.shape[0], : piece.shape[1]] = piece
-            yield whole
+            spare = [(0, tile - side) for side in piece.shape[:2]]
+            yield np.pad(piece, (*spare, (0, 0)), mode="edge")  # lossy codecs would let black shine through
 
 
 def aperio_ycc(path: Path, ycc: np.ndarray, *, tile: int = 64, um: float = 0.5) -> Path:
@@ -158,6 +161,36 @@ def _philips_xml(levels: int, um: float) -> str:
     image += array("PIIM_PIXEL_DATA_REPRESENTATION_SEQUENCE", ("0x1001", "0x8B01"), each)
     scanned = array("PIM_DP_SCANNED_IMAGES", ("0x301D", "0x1003"), of("DPScannedImage", image))
     return '<?xml version="1.0" encoding="UTF-8" ?>' + of("DPUfsImport", scanned)
+
+
+def dicom_slide(folder: Path, rgb: np.ndarray, *, tile: int = 64, levels: int = 3, um: float = 0.5) -> Path:
+    """A tiled DICOM slide (PS3.3 A.32.8): the first of its files, one for each level, of JPEG tiles."""
+    folder.mkdir(parents=True, exist_ok=True)
+    series, frame_of_reference = generate_uid(), generate_uid()
+    for level in range(levels):
+        image = np.asarray(Image.fromarray(rgb).reduce(1 << level))
+        data = Dataset()
+        data.file_meta = FileMetaDataset()
+        data.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+        data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = VLWholeSlideMicroscopyImageStorage
+        data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        data.SeriesInstanceUID, data.FrameOfReferenceUID = series, frame_of_reference
+        data.ImageType = ["ORIGINAL" if level == 0 else "DERIVED", "PRIMARY", "VOLUME", "NONE"]
+        data.Modality, data.DimensionOrganizationType = "SM", "TILED_FULL"
+        data.TotalPixelMatrixRows, data.TotalPixelMatrixColumns = image.shape[:2]
+        data.Rows = data.Columns = tile
+        data.SamplesPerPixel, data.PhotometricInterpretation, data.PlanarConfiguration = 3, "YBR_FULL_422", 0
+        data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 8, 8, 7, 0
+        data.TotalPixelMatrixFocalPlanes = data.NumberOfOpticalPaths = 1
+        groups, measures = Dataset(), Dataset()
+        measures.PixelSpacing = [um * 2**level / 1000] * 2
+        groups.PixelMeasuresSequence = [measures]
+        data.SharedFunctionalGroupsSequence = [groups]
+        frames = [imagecodecs.jpeg8_encode(t, 95, subsampling="422") for t in _whole_tiles(image, tile)]
+        data.NumberOfFrames = len(frames)
+        data.PixelData = encapsulate(frames)
+        data.save_as(folder / f"level_{level}.dcm", enforce_file_format=True)
+    return folder / "level_0.dcm"
 
 
 def damage(path: Path, number: int, how: str = "garbage", page: int = 0) -> None:

@@ -17,7 +17,7 @@ from mammopath.images.tiles import TileReader
 from mammopath.prepare.patches import patch_grid, stream, tissue_share
 from mammopath.prepare.tissue import Tissue, find_tissue
 from mammopath.types import Spacing
-from slide_cases import damage, small_slide, smooth, tiled
+from slide_cases import damage, dicom_slide, philips, small_slide, smooth, tiled
 from test_slide import pyramid
 
 
@@ -77,15 +77,13 @@ def test_the_share_of_tissue_is_that_of_a_plain_count(seed: int) -> None:
         assert share == pytest.approx(mask[y0:y1, x0:x1].mean())
 
 
-@pytest.mark.parametrize("reader", ["tiles", "openslide", "field"])
+@pytest.mark.parametrize("reader", ["tiles", "openslide", "field", "jpeg2000", "philips", "dicom"])
 @pytest.mark.parametrize("um", [0.5, 0.8, 1.0, 2.0])
 def test_a_painted_square_survives_to_level_0_coordinates(tmp_path: Path, reader: str, um: float) -> None:
     """Slide to patches to heat map and back: the square is found again to within a pixel of a patch."""
     rgb = np.full((560, 650, 3), (230, 180, 210), np.uint8)
     rgb[160:320, 224:416] = (90, 40, 130)
-    path = pyramid(tmp_path / "a.tif", rgb, levels=1 if reader == "field" else 3)
-    classes = {"tiles": TileReader, "openslide": OpenSlideReader, "field": FieldReader}
-    slide = read_by(path, classes[reader])
+    slide = slide_of(tmp_path, rgb, reader)
     grid = patch_grid(slide, everywhere(slide), side=32, um=um, overlap=0.5)
     dark: list[float] = []
     for batch in stream(slide, grid, batch=50):
@@ -95,6 +93,25 @@ def test_a_painted_square_survives_to_level_0_coordinates(tmp_path: Path, reader
     assert np.abs(found - (320, 240)).max() <= um / 0.5
     area = heat.sum() / 110 * (grid.step / 0.5) ** 2
     assert area == pytest.approx(160 * 192, rel=0.03)
+
+
+def slide_of(folder: Path, rgb: np.ndarray, reader: str) -> Slide:
+    """A slide of this picture that a certain reader opens, or that is in a certain format."""
+    if reader in ("jpeg2000", "philips", "dicom"):
+        whole = np.full((576, 704, 3), rgb[0, 0])
+        whole[: rgb.shape[0], : rgb.shape[1]] = rgb
+        path = {
+            "jpeg2000": lambda: tiled(folder / "a.svs", rgb, "jpeg2000", levels=3),
+            "philips": lambda: philips(folder / "a.tiff", whole, levels=3, um=0.5),
+            "dicom": lambda: dicom_slide(folder / "dicom", rgb),
+        }[reader]()
+        slide = open_slide(path)
+        kind = {"jpeg2000": "tiles:aperio", "philips": "tiles:philips", "dicom": "openslide:dicom"}
+        assert (slide.kind, len(slide.levels), slide.spacing.um_x) == (kind[reader], 3, pytest.approx(0.5))
+        return slide
+    path = pyramid(folder / "a.tif", rgb, levels=1 if reader == "field" else 3)
+    classes = {"tiles": TileReader, "openslide": OpenSlideReader, "field": FieldReader}
+    return read_by(path, classes[reader])
 
 
 def read_by(path: Path, reader: type) -> Slide:

@@ -1,5 +1,6 @@
 """Slides: real files, spacing and its provenance, regions at a spacing, pickled handles, bad files."""
 
+import hashlib
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image
 
 from mammopath.errors import DataError, ImageReadError
 from mammopath.images.slide import Slide, open_slide
+from mammopath.images.slide_openslide import _bounds
 from mammopath.images.slide_reader import true_levels
 from mammopath.images.slide_spacing import read_spacings, spacing_of
 from mammopath.types import Spacing
@@ -83,6 +85,46 @@ def test_a_spacing_that_is_missing_or_impossible_is_refused_unless_given(
     with open_slide(shared_data / name, Spacing.square(7.776)) as slide:
         assert slide.spacing_source == "override"
         assert slide.spacing == Spacing.square(7.776)
+
+
+@pytest.mark.parametrize(
+    ("told", "wanted"),
+    [
+        ((10, 20, 100, 50), (10, 20, 110, 70)),
+        ((-5, -5, 100, 50), (0, 0, 95, 45)),
+        ((150, 90, 100, 50), (150, 90, 200, 100)),
+        ((250, 20, 10, 50), (0, 0, 200, 100)),
+        ((10, 20, 0, 50), (0, 0, 200, 100)),
+        (("x", 20, 100, 50), (0, 0, 200, 100)),
+        ((10, 20, 100), (0, 0, 200, 100)),
+    ],
+)
+def test_the_scanned_part_is_what_the_properties_say_within_the_slide(
+    told: tuple[object, ...], wanted: tuple[int, int, int, int]
+) -> None:
+    names = [f"openslide.bounds-{name}" for name in ("x", "y", "width", "height")]
+    properties = {name: str(value) for name, value in zip(names, told, strict=False)}
+    assert _bounds(properties, 200, 100) == wanted
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "level", "box", "sha256"),
+    [
+        (CMU, 0, (1000, 1000, 1300, 1200), "13dab8bddca6213a"),
+        ("slides/openslide_python_fixtures/boxes_0.dcm", 0, (-3, 2, 20, 16), "b5aacd5b61ef0e76"),
+        ("slides/highdicom/sm_image.dcm", 0, (5, 7, 45, 50), "c7a81f5021846266"),
+        (TUMOR, 0, (1200, 3400, 1500, 3600), "d3e4aee0ff9963dc"),
+    ],
+)
+def test_regions_of_real_slides_are_the_ones_we_have_seen(
+    shared_data: Path, name: str, level: int, box: tuple[int, int, int, int], sha256: str
+) -> None:
+    """Checksums of our own reading, looked at once: a change of decoder or reader must not pass unseen."""
+    with open_slide(shared_data / name, Spacing.square(0.5)) as slide:
+        pixels = slide.pixels(level, box)
+    assert np.ptp(pixels) > 0
+    assert hashlib.sha256(pixels.tobytes()).hexdigest()[:16] == sha256
 
 
 def test_levels_are_chosen_by_spacing_and_not_by_number(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Slides through OpenSlide: SVS, NDPI, MRXS, SCN, BIF, generic tiled TIFF, DICOM and more."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def _um(properties: openslide._PropertyMap) -> tuple[float, float] | None:
     return None
 
 
-def _bounds(properties: openslide._PropertyMap, width: int, height: int) -> Box:
+def _bounds(properties: Mapping[str, str], width: int, height: int) -> Box:
     """The scanned part, which some scanners give; all of the slide otherwise."""
     with suppress(KeyError, ValueError):
         left, top = int(properties["openslide.bounds-x"]), int(properties["openslide.bounds-y"])
