@@ -187,7 +187,7 @@ def streams(
         for method in methods:
             stream = shifted.stream(places, size, needs_views=True)
             for guard in (True, False) if size == 16 else (True,):
-                settings = AdaptSettings(mode="online", guard=GuardSettings(on=guard))
+                settings = AdaptSettings(mode="online", guard=GuardSettings(enabled=guard))
                 done = adapt(run.network, stream, method=method, settings=settings, source=facts)
                 loss = source - roc_auc_score(truth[places], done.scores.numpy())
                 yield {

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mammopath.adaptation.descent import Descent, Moving, descend, gradient, leaves
+from mammopath.adaptation.entropy import margin
 from mammopath.adaptation.setup import look
 from mammopath.adaptation.values import Head, Reading, Seen, SourceFacts, State, Task, Views
 from mammopath.model.network import Network
@@ -95,7 +96,17 @@ def golden_task(net: nn.Module, names: Sequence[str], settings: AdaptSettings, r
 
     source = {n: p.detach().clone() for n, p in net.named_parameters() if n in names}
     head = Head(torch.zeros(1, 4), torch.zeros(1), ("w", "b"))
-    return Task(read, source, head, settings, rule, torch.full((4,), 0.25), 0.5, torch.zeros(4))
+    return Task(
+        read,
+        source,
+        head,
+        settings,
+        rule,
+        torch.full((4,), 0.25),
+        0.5,
+        torch.zeros(4),
+        margin(4, settings.margin),
+    )
 
 
 def golden_images() -> Batch:

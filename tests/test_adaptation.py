@@ -21,18 +21,18 @@ from mammopath.objectives.tasks import level_probabilities
 from mammopath.settings import AdaptSettings, GuardSettings, ModelSettings
 
 MODES = ("calibrate", "online", "episodic")
-OFF = GuardSettings(on=False)
+OFF = GuardSettings(enabled=False)
 WEIGHTS = [name for name, method in ADAPTATIONS.items() if method.moves != "nothing"]
 
 
 def eager(mode: str = "calibrate", lr: float | None = 0.01) -> AdaptSettings:
     """Settings under which every method moves."""
-    return AdaptSettings(mode=mode, lr=lr, margin=0.95, drop=-1.0, guard=OFF)
+    return AdaptSettings(mode=mode, lr=lr, margin=0.95, drop=-1.0, least_steps=0, guard=OFF)
 
 
 def run(method: str, settings: AdaptSettings, *, network: Network | None = None, size: int = 8) -> Adapted:
     """Adapt to a shifted site."""
-    _, stream = stream_of("spread", count=24, size=size, styled=1 if method in WEIGHTS else 3)
+    _, stream = stream_of("spread", count=24, size=size, styled=2 if method in WEIGHTS else 3)
     return adapt(network or tiny_source(), stream, method=method, settings=settings, source=source_facts())
 
 
@@ -209,6 +209,34 @@ def test_calibration_takes_the_first_cases_and_answers_all() -> None:
 
 def test_more_calibration_cases_than_there_are_take_them_all() -> None:
     assert run("tent", eager().model_copy(update={"cases": 1000})).report.used == 24
+
+
+def test_few_cases_are_passed_over_until_there_are_enough_steps() -> None:
+    report = run("tent", eager().model_copy(update={"least_steps": 50})).report
+    assert report.rules == {"passes": 17.0, "steps": 51.0}  # three batches
+    assert run("tent", eager().model_copy(update={"least_steps": 50, "epochs": 0})).report.used == 0
+    assert (
+        run("t3a", eager().model_copy(update={"least_steps": 50})).report.used == 24
+    )  # counts each case once
+
+
+def test_deyo_refuses_where_nothing_notices_what_is_hidden() -> None:
+    readout = {"mammogram": (2,), "pathology": (2,)}
+    settings = ModelSettings(adapter="none", modality_norms=True, cut={"mammogram": 2}, readout=readout)
+    network = Network(settings, SHAPE)
+    _, stream = stream_of("spread", count=8, size=8)
+    with pytest.raises(AdaptationError, match="no block lies above the cut"):
+        adapt(network, stream, method="deyo", settings=eager(), source=source_facts())
+
+
+def test_deyo_looks_at_the_hidden_view_that_comes_with_a_case() -> None:
+    """A view that is as sure as the case itself shows that its call does not depend on shape."""
+    _, stream = stream_of("spread", count=24, size=8)
+    same = [dataclasses.replace(views, hidden=views.plain) for views in stream]
+    settings = eager().model_copy(update={"drop": 0.0})
+    report = adapt(tiny_source(), same, method="deyo", settings=settings, source=source_facts()).report
+    assert report.used == 0
+    assert run("deyo", settings).report.used > 0
 
 
 def test_an_episode_does_not_reach_the_next() -> None:

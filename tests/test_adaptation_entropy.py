@@ -175,3 +175,12 @@ def test_the_ball_holds_and_leaves_its_inside_alone() -> None:
     assert within(inside, source, 0.1) is inside
     held = within(outside, source, 0.1)
     assert distance(held.params, source).item() == pytest.approx(0.1 * source["a"].norm().item(), rel=1e-5)
+
+
+def test_a_source_that_is_seldom_sure_is_not_left_without_reliable_cases() -> None:
+    unsure = e.two_class(torch.linspace(-0.5, 0.5, 11))  # entropy from 0.65 up, over 0.277
+    limit = e.reliable_limit(unsure, 0.4, 0.4)
+    assert e.reliable(unsure, limit + 1e-6).used.sum() == 6  # 40 % of 11, ties by symmetry
+    sure = e.two_class(torch.tensor([-9.0, 9.0]))
+    assert e.reliable_limit(sure, 0.4, 0.4) == e.margin(2, 0.4)
+    assert e.reliable_limit(unsure, 0.4, 0.0) == e.reliable_limit(unsure[:0], 0.4, 0.4) == e.margin(2, 0.4)

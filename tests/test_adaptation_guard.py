@@ -84,7 +84,7 @@ def test_the_bound_is_reached_when_every_changed_pair_is_mixed() -> None:
 
 def test_off_the_guard_accepts_all_that_is_finite() -> None:
     z = source_scores()
-    off = GuardSettings(on=False)
+    off = GuardSettings(enabled=False)
     assert judge(Evidence(-z, z, z), None, off, prevalence=0.5).decision == "accept"
     assert judge(Evidence(z / 0, z, z), None, off, prevalence=0.5).decision == "refuse"
 

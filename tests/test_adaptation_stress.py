@@ -25,7 +25,7 @@ EAGER = {
 
 def adapted(method: str, stream: list[Views], *, mode: str = "online", guard: bool = True) -> Adapted:
     settings = AdaptSettings(
-        mode=mode, lr=EAGER.get(method), radius=1.0, anchor=0.0, guard=GuardSettings(on=guard)
+        mode=mode, lr=EAGER.get(method), radius=1.0, anchor=0.0, guard=GuardSettings(enabled=guard)
     )
     return adapt(tiny_source(), stream, method=method, settings=settings, source=source_facts())
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from mammopath.prepare.augment import IDENTITY, Augmentation, apply, draw, draw_style
+from mammopath.prepare.augment import IDENTITY, Augmentation, apply, draw, draw_style, hide_middle
 from mammopath.settings import AugmentSettings
 from mammopath.tensors import Sample
 from mammopath.types import MODALITIES, Modality
@@ -137,6 +137,19 @@ def test_unknown_lesions_stay_unknown() -> None:
     before = sample("mammogram")
     unknown = Sample(before.image, before.valid, torch.full_like(before.lesion, torch.nan))
     assert apply(unknown, Augmentation(angle=7.0, zoom=1.1)).lesion.isnan().all()
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_the_middle_is_hidden_and_all_else_stays(modality: Modality) -> None:
+    before = sample(modality)
+    after = hide_middle(before)
+    changed = (after.image != before.image).any(0)
+    assert not (changed & ~before.valid).any()
+    assert changed.sum().item() == pytest.approx(before.valid.sum().item() / 2, rel=0.1)
+    rows = changed.any(1).nonzero()[:, 0]
+    assert not changed[: rows[0]].any()
+    assert not changed[rows[-1] + 1 :].any()
+    assert after.image[:, changed].std(dim=1).max() < 1e-5
 
 
 def test_blur_is_scipys_gaussian() -> None:

@@ -8,9 +8,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mammopath.config import COMMANDS, dump, load, parse, schema
+from mammopath.config import COMMANDS, dump, load, parse, parse_saved, schema
 from mammopath.errors import ConfigError
-from mammopath.settings import LodoSettings, RunSettings
+from mammopath.settings import AdaptSettings, LodoSettings, RunSettings
 
 ROOT = Path(__file__).parent.parent
 
@@ -82,6 +82,20 @@ def test_every_key_of_a_schema_is_described(command: str) -> None:
     keys = [(part["title"], key, value) for part in parts for key, value in part["properties"].items()]
     undescribed = [f"{title}.{key}" for title, key, v in keys if "description" not in v and "$ref" not in v]
     assert undescribed == []
+
+
+def test_the_guard_is_switched_off_in_yaml(tmp_path: Path) -> None:
+    """``on`` is a boolean in YAML 1.1, so it cannot be a key."""
+    (tmp_path / "c.yaml").write_text("guard:\n  enabled: false\n")
+    assert not load(AdaptSettings, tmp_path / "c.yaml").guard.enabled
+
+
+def test_a_saved_configuration_may_hold_keys_that_are_gone() -> None:
+    saved = {"prepare": {"draws": 1, "styled": 1}, "adapt": {"guard": {"on": True}}}
+    assert parse_saved(LodoSettings, saved).prepare.draws == 1
+    assert saved["prepare"]["styled"] == 1
+    with pytest.raises(ConfigError, match="styled"):
+        parse(LodoSettings, saved)
 
 
 def test_a_command_without_configuration_has_no_schema() -> None:

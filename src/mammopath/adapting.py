@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
@@ -66,7 +66,7 @@ def adapt_to_held_out(
         named = dict.fromkeys(part.test, "test")
         tested = prediction_table(bench.records, scores, part=named, test_split=set(part.test_split))
         before = pl.read_parquet(source.folder / "predictions.parquet")
-        table = pl.concat([before.filter(part="val"), tested])
+        table = pl.concat([before.filter(part="val"), tested], how="diagonal")
         write_table(building / "predictions.parquet", table, stamp=source.facts.get("stamp", ""))
         reports = [one.report for one in adapted.values()]
         write_adapted(building, source, network, reports, seconds=time.monotonic() - started)
@@ -219,7 +219,7 @@ def site_scores(
     for one in adapted.values():
         if one.report.mode != "calibrate":
             logit |= dict(zip(one.report.rows, one.scores.tolist(), strict=True))
-    return Scores(found.rows, np.array([logit[int(r)] for r in found.rows]), found.patient_logit)
+    return replace(found, logit=np.array([logit[int(r)] for r in found.rows]))
 
 
 def write_adapted(

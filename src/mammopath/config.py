@@ -4,6 +4,7 @@ An unknown key is an error that names the nearest known one. ``--set a.b=c`` cha
 configuration is saved with every run.
 """
 
+import copy
 import difflib
 import json
 from collections.abc import Sequence
@@ -51,6 +52,26 @@ def parse(model: type[Model], values: dict[str, Any], *, where: str = "configura
     except ValidationError as error:
         lines = [_explain(model, problem) for problem in error.errors()]
         raise ConfigError(f"{where}:\n  " + "\n  ".join(lines)) from None
+
+
+RETIRED = (("prepare", "styled"), ("adapt", "guard", "on"))
+"""Keys that saved configurations may still hold; nothing that was computed depends on them."""
+
+
+def parse_saved(model: type[Model], values: dict[str, Any], *, where: str = "configuration") -> Model:
+    """As ``parse``, for a configuration saved with a run or a study: keys that are gone since are dropped.
+
+    Raises:
+        ConfigError: unknown key or bad value.
+    """
+    values = copy.deepcopy(values)
+    for *parents, last in RETIRED:
+        here: Any = values
+        for parent in parents:
+            here = here.get(parent) if isinstance(here, dict) else None
+        if isinstance(here, dict):
+            here.pop(last, None)
+    return parse(model, values, where=where)
 
 
 def dump(settings: Settings) -> dict[str, Any]:

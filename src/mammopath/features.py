@@ -11,18 +11,22 @@ from typing import Protocol, runtime_checkable
 import torch
 
 from mammopath.cohort.loader import Labels, Pick, collate
-from mammopath.cohort.store import TokenStore, view_key
+from mammopath.cohort.store import Stored, TokenStore, view_key
 from mammopath.files import sha256
 from mammopath.images.packed import file_of
 from mammopath.model.network import Network
-from mammopath.prepare.augment import apply, draw, draw_style
+from mammopath.prepare.augment import apply, draw, draw_style, hide_middle
 from mammopath.prepare.sample import load_sample, prepare_fingerprint
 from mammopath.settings import RunSettings
 from mammopath.tensors import Batch, Sample
 from mammopath.types import Modality, Record
 
 ViewKeys = Mapping[int, str]
-"""Names of a record's stored views by number: 0 plain, positive augmented, negative in style only."""
+"""Names of a record's stored views by number: 0 plain, positive augmented, negative in style only, and
+one more with its middle hidden (``HIDDEN``)."""
+
+HIDDEN = -(1 << 20)
+"""Number of the view whose middle is hidden, for test-time adaptation."""
 
 
 @runtime_checkable
@@ -46,8 +50,11 @@ def plain_view(record: Record, settings: RunSettings, network: Network) -> Sampl
 def augmented(sample: Sample, record: Record, number: int, settings: RunSettings) -> Sample:
     """The augmented view of that number; seeded by the image's name, so it is the same in every run.
 
-    A negative number is a view of which only the style is changed, as another scanner or laboratory would.
+    A negative number is a view of which only the style is changed, as another scanner or laboratory would;
+    ``HIDDEN`` is the view whose middle is hidden.
     """
+    if number == HIDDEN:
+        return hide_middle(sample)
     digest = hashlib.sha256(f"{record.image_id}|{number}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
     change = draw if number > 0 else draw_style
@@ -106,24 +113,36 @@ class TokenBank:
 
     def batch(self, modality: Modality, picks: Sequence[Pick]) -> Batch:
         """Put the picked views together, as tokens."""
-        items = [self.store.get(self.keys[p.row][p.draw]) for p in picks]
-        return collate(self.labels, [p.row for p in picks], items)
+        return collate(self.labels, [p.row for p in picks], [self.item(p) for p in picks])
+
+    def item(self, pick: Pick) -> Stored:
+        """One view."""
+        return self.store.get(self.keys[pick.row][pick.draw])
 
     def statistics(self, row: int) -> torch.Tensor:
         """CLS, mean and spread of the plain view's patch tokens after each block, depth x 3d."""
         return self.store.get(self.keys[row][0]).statistics.float()
 
 
-def token_keys(records: Sequence[Record], network: Network, settings: RunSettings) -> list[ViewKeys]:
-    """Names of the stored views of every record: by its bytes, its name, and all that makes a view."""
+def token_keys(
+    records: Sequence[Record], network: Network, settings: RunSettings, *, views: Sequence[int] | None = None
+) -> list[ViewKeys]:
+    """Names of the stored views of every record: by its bytes, its name, and all that makes a view.
+
+    Args:
+        records: whose views.
+        network: the lower part and weights count.
+        settings: of preparation, cut and precision.
+        views: numbers; none means those that training needs, plain and augmented.
+    """
+    numbers = range(settings.prepare.draws + 1) if views is None else views
     weights = network.lower_fingerprint()
     recipes = {m: _recipe(weights, m, settings) for m in network.modalities}
-    views = [*range(settings.prepare.draws + 1), *range(-1, -1 - settings.prepare.styled, -1)]
     files = [file_of(r.path) for r in records]
     content = {file: sha256(file) for file in dict.fromkeys(files)}
     hashes = [f"{content[file]}|{r.image_id}" for file, r in zip(files, records, strict=True)]
     return [
-        {number: view_key(recipes[r.modality], image, number) for number in views}
+        {number: view_key(recipes[r.modality], image, number) for number in numbers}
         for r, image in zip(records, hashes, strict=True)
     ]
 

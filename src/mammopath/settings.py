@@ -122,8 +122,6 @@ class PrepareSettings(Settings):
     augment: AugmentSettings = AugmentSettings()
     draws: int = Field(2, ge=0)
     """Augmented views cached per image where the trunk is frozen; 0 trains on the plain view only."""
-    styled: int = Field(0, ge=0)
-    """Views of each image in which only the style changes, for test-time adaptation."""
 
 
 # ---------------------------------------------------------------- model
@@ -228,7 +226,7 @@ class TrainSettings(Settings):
 class GuardSettings(Settings):
     """When an adaptation is accepted, judged without labels; otherwise the source model stays."""
 
-    on: bool = True
+    enabled: bool = True
     """Off accepts everything that is finite; for experiments that show what the guard prevents."""
     min_cases: int = Field(48, ge=2)
     """Fewer cases than this cannot be judged: the source predicts. One pair out of order among fewer is more
@@ -256,14 +254,16 @@ class AdaptSettings(Settings):
 
     batch: int = Field(32, ge=1)
     """Cases per batch of a stream."""
-    views: int = Field(1, ge=0)
-    """Style-only views of each case; ``prepare.styled`` must make at least as many where they are cached."""
+    views: int = Field(4, ge=0)
+    """Style-only views of each case that is adapted to; ``tact`` needs as many as ``directions``."""
     mode: Literal["calibrate", "online", "episodic"] = "calibrate"
     """Adapt on the first cases, then freeze; adapt along the stream; or adapt to each batch afresh."""
     cases: int = Field(0, ge=0)
-    """Cases that calibrate; 0 for all."""
+    """Cases that calibrate, the first in the order of a hash of their names; 0 for all."""
     epochs: int = Field(1, ge=0)
-    """Passes over the calibration cases; 0 changes nothing."""
+    """Least passes over the calibration cases; 0 changes nothing."""
+    least_steps: int = Field(50, ge=0)
+    """Least steps where weights move in calibration: few cases are passed over more often than ``epochs``."""
     steps: int = Field(1, ge=0)
     """Updates per batch of an episode."""
     head: Literal["malignancy", "severity"] = "malignancy"
@@ -272,13 +272,16 @@ class AdaptSettings(Settings):
     """Learning rate; none takes the method's own."""
     margin: float = Field(0.4, gt=0)
     """Largest entropy of a reliable case as a share of ln C (EATA, SAR; DeYO's is 0.1 more)."""
+    reliable: float = Field(0.4, ge=0, le=1)
+    """Where less than this share of the source's own probe would count as reliable, the largest entropy is
+    that quantile of the probe. 0 leaves the published rule; a source that is never sure then learns nothing."""
     drop: float = Field(0.2, ge=-1, le=1)
     """Least fall of the called class's probability when the middle of the image is hidden (DeYO)."""
     fisher: float = Field(2000.0, ge=0)
     """Weight of EATA's anti-forgetting term; needs a probe set of the source."""
     entropy: float = Field(0.1, ge=0)
     """Weight of the entropy of ``style``."""
-    anchor: float = Field(1.0, ge=0)
+    anchor: float = Field(0.01, ge=0)
     """Weight of the squared distance of ``style`` from the source's parameters."""
     radius: float = Field(0.05, gt=0)
     """Largest distance of ``style`` from the source, relative to the length of what moves."""
@@ -313,6 +316,18 @@ class PatchSettings(Settings):
     """Patches in memory at a time."""
 
 
+class CohortSlideSettings(Settings):
+    """Whole slides of a cohort: a slide is an image, a patch, read at the cut, is one of its tokens."""
+
+    patches: PatchSettings = PatchSettings()
+    """Patches; ``model.cut.pathology`` is the block that they are read after."""
+    bag: int = Field(256, ge=1)
+    """Patches of a slide in a training step, drawn anew each time."""
+    look: int = Field(2048, ge=1)
+    """Patches of a slide, evenly over all of them, that it is judged by: blocks above the cut relate each to
+    every other, so a whole slide would not fit."""
+
+
 class RunSettings(Settings):
     """``mammopath train``: data, model and training of one run."""
 
@@ -321,6 +336,8 @@ class RunSettings(Settings):
     data: DataSettings = DataSettings()
     prepare: PrepareSettings = PrepareSettings()
     model: ModelSettings = ModelSettings()
+    slides: CohortSlideSettings = CohortSlideSettings()
+    """Whole slides, where there are any."""
     train: TrainSettings = TrainSettings()
     select: Literal["source_val", "last", "oracle"] = "source_val"
     """Rule that picks the step; ``oracle`` looks at the held-out site and is labelled as an upper bound."""
@@ -358,3 +375,6 @@ class LodoSettings(RunSettings):
     """Also train with every site present, for the in-domain AUC and the gap."""
     bootstrap: int = Field(2000, ge=100)
     """Draws of the patient-cluster bootstrap."""
+    interval: Literal["percentile", "bca"] = "percentile"
+    """Limits of the bootstrap in results lines: plain quantiles, or bias-corrected and accelerated ones, which
+    cost one more draw per patient. The AUC of sites with one case per patient has DeLong's limits either way."""

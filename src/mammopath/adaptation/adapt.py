@@ -69,6 +69,7 @@ def adapt(
         left_out=sum(left for _, _, left in outcome.notes),
         adapted_cases=outcome.adapted_cases,
         rollbacks=outcome.rollbacks,
+        rules=_rules(task, chosen, outcome),
         rows=tuple(row for views in stream for row in views.plain.row.tolist()),
         hashes=tuple(digest for views in stream for digest in _hashes(views.plain)),
     )
@@ -79,6 +80,13 @@ def _reasons(verdicts: tuple[Verdict, ...]) -> tuple[str, ...]:
     """Why the guard refused; where it never judged, what it waited for."""
     refused = [reason for verdict in verdicts if verdict.decision == "refuse" for reason in verdict.reasons]
     return tuple(refused) or verdicts[-1].reasons
+
+
+def _rules(task: Task, method: Adaptation, outcome: Outcome) -> dict[str, float]:
+    found: dict[str, float] = {}
+    if method.moves != "nothing":
+        found = {"passes": float(outcome.passes), "steps": float(len(outcome.notes))}
+    return found | ({"reliable_entropy": round(task.reliable, 4)} if method.chooses else {})
 
 
 def _moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> Iterator[Moved]:

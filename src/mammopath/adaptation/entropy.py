@@ -45,6 +45,23 @@ def margin(classes: int, share: float) -> float:
     return share * math.log(classes)
 
 
+def reliable_limit(logits: Float[Tensor, "b c"], share: float, quantile: float) -> float:
+    """Largest entropy of a reliable case: ``share`` of ln C, or more where the source itself is seldom sure.
+
+    The published 0.4 ln C takes a network that is sure of most cases for granted. Of a source that is not,
+    no case would be learned from; then the limit is the ``quantile`` of the entropy of its own cases.
+
+    Args:
+        logits: of the source's probe; may hold no case.
+        share: of ln C.
+        quantile: of the probe; 0 for the published rule.
+    """
+    limit = margin(logits.shape[1], share)
+    if not len(logits) or not quantile:
+        return limit
+    return max(limit, torch.quantile(entropy(logits), quantile).item())
+
+
 def all_cases(logits: Float[Tensor, "b c"]) -> Choice:
     """Tent (Wang et al. 2021): every case counts the same."""
     ones = torch.ones(len(logits), device=logits.device)

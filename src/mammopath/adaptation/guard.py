@@ -86,13 +86,13 @@ def judge(evidence: Evidence, probe: Probe | None, rules: GuardSettings, *, prev
     Args:
         evidence: of the cases seen so far.
         probe: of the source's fixed cases; None leaves that rule out.
-        rules: thresholds. With ``rules.on`` off only finiteness is asked for.
+        rules: thresholds. With ``rules.enabled`` off only finiteness is asked for.
         prevalence: of malignancy in training.
     """
     if not evidence.adapted.isfinite().all() or (probe and not probe.adapted.isfinite().all()):
         return Verdict("refuse", ("a score is not finite",))
     unchanged = torch.equal(evidence.adapted, evidence.source) and not (probe and probe.changed())
-    if not rules.on or unchanged:
+    if not rules.enabled or unchanged:
         return Verdict("accept")
     if len(evidence) < rules.min_cases:
         return Verdict("wait", (f"{len(evidence)} cases are too few to judge",))

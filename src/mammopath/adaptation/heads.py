@@ -40,9 +40,10 @@ def trim_batch(task: Task, state: State, seen: Seen) -> Stepped:
     Raises:
         AdaptationError: the cases come without style-only views.
     """
-    if not seen.styled:
+    if len(seen.styled) < max(1, task.settings.directions):
         raise AdaptationError(
-            "tact needs style-only views of each case; give at least one beside the plain one"
+            f"{len(seen.styled)} style-only views of each case span fewer than the {task.settings.directions}"
+            " directions that tact removes: raise views or lower directions"
         )
     views = torch.stack([reading.embedding for reading in (seen.plain, *seen.styled)], dim=1) - task.centre
     directions = causal.style_directions(views, task.settings.directions)

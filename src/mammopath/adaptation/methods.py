@@ -23,6 +23,9 @@ class Adaptation:
         descent: optimiser and learning rate, where settings give none.
         needs_views: cases must come with style-only views.
         needs_fisher: the source's Fisher information is taken on its probe.
+        needs_hidden: cases must come with a view whose middle is hidden, or blocks above the cut see to it.
+        chooses: only cases of little entropy are learned from.
+        adapts: false for the source itself.
     """
 
     step: Callable[[Task, State, Seen], Stepped]
@@ -31,6 +34,9 @@ class Adaptation:
     descent: Descent = SGD
     needs_views: bool = False
     needs_fisher: bool = False
+    needs_hidden: bool = False
+    chooses: bool = False
+    adapts: bool = True
 
     def rule(self, settings: AdaptSettings) -> Descent:
         """How to step under these settings."""
@@ -38,14 +44,14 @@ class Adaptation:
 
 
 ADAPTATIONS: dict[str, Adaptation] = {
-    "none": Adaptation(heads.nothing),
+    "none": Adaptation(heads.nothing, adapts=False),
     "style": Adaptation(updates.style, "style", descent=ADAM),
     "tact": Adaptation(heads.trim_batch, fold=heads.trimmed_fold, needs_views=True),
     "tact_adapt": Adaptation(updates.tact_adapt, "body", descent=ADAM, needs_views=True),
     "tent": Adaptation(updates.tent, "norms"),
-    "eata": Adaptation(updates.eata, "norms", needs_fisher=True),
-    "sar": Adaptation(updates.sar, "lower norms"),
-    "deyo": Adaptation(updates.deyo, "lower norms"),
+    "eata": Adaptation(updates.eata, "norms", needs_fisher=True, chooses=True),
+    "sar": Adaptation(updates.sar, "lower norms", chooses=True),
+    "deyo": Adaptation(updates.deyo, "lower norms", needs_hidden=True, chooses=True),
     "t3a": Adaptation(heads.support_batch, fold=heads.prototype_fold),
     "shot_im": Adaptation(updates.shot_im, "body", descent=ADAM),
 }

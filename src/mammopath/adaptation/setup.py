@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from mammopath.adaptation.descent import Params
-from mammopath.adaptation.entropy import two_class
+from mammopath.adaptation.entropy import reliable_limit, two_class
 from mammopath.adaptation.methods import Adaptation
 from mammopath.adaptation.movable import head_of, movable
 from mammopath.adaptation.updates import fisher
@@ -45,15 +45,18 @@ def task_for(
         prior=_prior(settings, source).to(head.weight),
         prevalence=source.prevalence,
         centre=torch.zeros_like(head.weight[0]),
+        reliable=0.0,
     )
     return with_probe(task, source.probe, needs_fisher=method.needs_fisher)
 
 
 def with_probe(task: Task, probe: tuple[Batch, ...], *, needs_fisher: bool) -> Task:
     """The task with what the source's fixed cases tell: its mean embedding and, if needed, its Fisher."""
-    if not probe:
+    settings, seen = task.settings, tuple(look(task, Views(batch)) for batch in probe)
+    logits = torch.cat([task.prior.new_zeros(0, len(task.prior)), *(one.plain.logits for one in seen)])
+    task = replace(task, reliable=reliable_limit(logits, settings.margin, settings.reliable))
+    if not seen:
         return task
-    seen = tuple(look(task, Views(batch)) for batch in probe)
     centre = torch.cat([one.plain.embedding for one in seen]).mean(0)
     task = replace(task, probe=seen, centre=centre)
     return replace(task, fisher=fisher(task)) if needs_fisher else task
@@ -115,8 +118,11 @@ def check(network: Network, stream: Stream, *, method: Adaptation, source: Sourc
         )
     for views in stream:
         check_views(views, modality, network.shape.width)
-        if method.needs_views and not views.styled:
-            raise AdaptationError("this method needs style-only views of each case beside the plain one")
+        if method.needs_hidden and views.hidden is None and not len(network.of(modality).blocks):
+            raise AdaptationError(
+                "deyo cannot judge: no block lies above the cut, so nothing notices that tokens are hidden;"
+                " give views whose image is hidden in the middle, or a cut below the readout"
+            )
     for batch in source.probe:
         check_batch(batch, modality, network.shape.width)
     return modality
@@ -128,10 +134,10 @@ def check_views(views: Views, modality: Modality, width: int) -> None:
     Raises:
         AdaptationError: says what is wrong with which rows.
     """
-    for batch in (views.plain, *views.styled):
+    for batch in (views.plain, *views.styled, *([views.hidden] if views.hidden else [])):
         check_batch(batch, modality, width)
         if not torch.equal(batch.row, views.plain.row):
-            raise AdaptationError("a styled view shows other cases than the plain one")
+            raise AdaptationError("a styled or hidden view shows other cases than the plain one")
 
 
 def check_batch(batch: Batch, modality: Modality, width: int) -> None:

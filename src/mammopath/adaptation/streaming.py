@@ -1,5 +1,6 @@
 """Run a method over a stream: calibrate then freeze, online, or in episodes; each behind the guard."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,6 +13,7 @@ from mammopath.adaptation.guard import Evidence, Probe, Verdict, judge
 from mammopath.adaptation.methods import Adaptation
 from mammopath.adaptation.setup import look
 from mammopath.adaptation.values import Note, Seen, State, Stepped, Stream, Task, Views
+from mammopath.settings import AdaptSettings
 
 Attempt = Callable[[Task, State, Seen], Stepped]
 
@@ -26,7 +28,7 @@ class Outcome:
         evidence: newest cases, as they were answered. embeddings: of the same cases.
         notes: of each step. verdicts: of the guard, in order.
         adapted_cases: cases answered by an adapted state. rollbacks: times the source was restored.
-        unprobed: cases since the probe was last looked at.
+        unprobed: cases since the probe was last looked at. passes: over the cases.
     """
 
     state: State
@@ -39,6 +41,7 @@ class Outcome:
     adapted_cases: int = 0
     rollbacks: int = 0
     unprobed: int = 0
+    passes: int = 1
 
 
 def begin(task: Task) -> State:
@@ -56,26 +59,31 @@ def answer(task: Task, method: Adaptation, state: State, seen: Seen) -> Float[Te
 
 def calibrate(task: Task, method: Adaptation, stream: Stream) -> Outcome:
     """Adapt on the first cases, judge once, and answer the whole stream with what was kept."""
-    settings, state = task.settings, begin(task)
+    state, seen = begin(task), _leading(task, stream)
     notes: list[Note] = []
-    count = _batches(stream, settings.cases)
-    seen = [look(task, views) for views in stream[:count]]
-    # Supports and directions are counts of cases: a second pass would count each case twice.
-    passes = settings.epochs if method.moves != "nothing" else min(settings.epochs, 1)
+    passes = _passes(task.settings, method, len(seen))
     for one in seen * passes:
         stepped = method.step(task, state, one)
         state, notes = stepped.state, [*notes, stepped.note()]
     answers = [answer(task, method, state, one) for one in seen]
     evidence = _joined([_evidence(score, one) for score, one in zip(answers, seen, strict=True)])
-    evidence = evidence.thinned(settings.guard.window)
+    evidence = evidence.thinned(task.settings.guard.window)
     verdict = _judged(task, evidence, _probed(task, method, state))
     kept = state if verdict.decision == "accept" else begin(task)
     if verdict.decision != "accept":
         answers = [one.plain.score for one in seen]
-    rest = [look(task, Views(views.plain)) for views in stream[count:]]
+    rest = (look(task, Views(stream[place].plain)) for place in range(len(seen), len(stream)))
     answers += [answer(task, method, kept, one) for one in rest]
     adapted = sum(map(len, answers)) if verdict.decision == "accept" else 0
-    return Outcome(kept, kept, tuple(answers), notes=tuple(notes), verdicts=(verdict,), adapted_cases=adapted)
+    return Outcome(
+        kept,
+        kept,
+        tuple(answers),
+        notes=tuple(notes),
+        verdicts=(verdict,),
+        adapted_cases=adapted,
+        passes=passes,
+    )
 
 
 def online(task: Task, method: Adaptation, stream: Stream) -> Outcome:
@@ -163,7 +171,7 @@ def _joined(parts: Sequence[Evidence]) -> Evidence:
 
 
 def _probed(task: Task, method: Adaptation, state: State) -> Probe | None:
-    if not task.probe or not task.settings.guard.on:
+    if not task.probe or not task.settings.guard.enabled:
         return None
     return Probe(
         torch.cat([answer(task, method, state, seen) for seen in task.probe]),
@@ -171,10 +179,24 @@ def _probed(task: Task, method: Adaptation, state: State) -> Probe | None:
     )
 
 
-def _batches(stream: Stream, cases: int) -> int:
-    """Leading batches that hold at least so many cases; all for 0, or where there are fewer."""
-    counts = torch.tensor([len(views.plain) for views in stream]).cumsum(0)
-    return len(stream) if not cases else min(int((counts < cases).sum()) + 1, len(stream))
+def _leading(task: Task, stream: Stream) -> list[Seen]:
+    """Leading batches that hold at least ``cases`` cases, or all; style-only views are let go once seen."""
+    found: list[Seen] = []
+    wanted = task.settings.cases
+    while len(found) < len(stream) and (not wanted or sum(len(one.plain.score) for one in found) < wanted):
+        one = look(task, stream[len(found)])
+        found.append(replace(one, views=replace(one.views, styled=())))
+    return found
+
+
+def _passes(settings: AdaptSettings, method: Adaptation, batches: int) -> int:
+    """Passes over the cases that calibrate: as many as asked for, more where these are too few steps.
+
+    Supports and directions are counts of cases: a second pass would count each case twice.
+    """
+    if method.moves == "nothing" or not settings.epochs:
+        return min(settings.epochs, 1)
+    return max(settings.epochs, math.ceil(settings.least_steps / batches))
 
 
 def _newest(old: Tensor | None, new: Float[Tensor, "b d"], count: int) -> Float[Tensor, "n d"]:

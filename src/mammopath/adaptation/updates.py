@@ -24,6 +24,10 @@ REMEMBERED = 64
 """Cases of which the running mean prediction remembers, so that one batch is not a site."""
 
 
+WIDER = 0.1
+"""DeYO learns from cases of so much more entropy, a share of ln C (its margins are 0.5 and 0.4 of ln C)."""
+
+
 def tent(task: Task, state: State, seen: Seen) -> Stepped:
     """Entropy of every case (Wang et al. 2021)."""
     params, reading = _read(task, state, seen.views.plain)
@@ -51,7 +55,7 @@ def eata(task: Task, state: State, seen: Seen) -> Stepped:
     """Entropy of reliable, non-redundant cases, and a Fisher-weighted anchor (Niu et al. 2022)."""
     params, reading = _read(task, state, seen.views.plain)
     classes = reading.logits.shape[1]
-    limit = e.margin(classes, task.settings.margin)
+    limit = task.reliable
     choice = e.fresh(reading.logits, state.mean, limit, e.redundancy(classes))
     loss = choice.mean(e.entropy(reading.logits)) + task.settings.fisher * _forgotten(task, params)
     mean = e.running_mean(state.mean, reading.logits.softmax(1)[choice.used])
@@ -61,8 +65,7 @@ def eata(task: Task, state: State, seen: Seen) -> Stepped:
 def sar(task: Task, state: State, seen: Seen) -> Stepped:
     """Entropy of reliable cases at the worst point nearby, with recovery (Niu et al. 2023)."""
     params, reading = _read(task, state, seen.views.plain)
-    classes = reading.logits.shape[1]
-    limit = e.margin(classes, task.settings.margin)
+    classes, limit = reading.logits.shape[1], task.reliable
     first = e.reliable(reading.logits, limit)
     if not first.used.any():
         return Stepped(state, state, reading.score.detach(), 0.0, first.used)
@@ -81,16 +84,20 @@ def sar(task: Task, state: State, seen: Seen) -> Stepped:
 
 
 def deyo(task: Task, state: State, seen: Seen) -> Stepped:
-    """Entropy of sure cases whose call depends on shape (Lee et al. 2024)."""
+    """Entropy of sure cases whose call depends on shape (Lee et al. 2024).
+
+    Shape is hidden in the image where the stream brings such views, else in the tokens at the cut, which
+    only blocks above the cut can notice.
+    """
     params, reading = _read(task, state, seen.views.plain)
+    views = seen.views
     with torch.no_grad():
-        hidden = task.read(state.moving.params, middle_hidden(seen.views.plain))
-    classes, share = reading.logits.shape[1], task.settings.margin
+        hidden = task.read(state.moving.params, views.hidden or middle_hidden(views.plain))
     choice = e.shape_bound(
         reading.logits,
         hidden.logits,
-        limit=e.margin(classes, share + 0.1),
-        centre=e.margin(classes, share),
+        limit=task.reliable + e.margin(reading.logits.shape[1], WIDER),
+        centre=task.reliable,
         drop=task.settings.drop,
     )
     return _step(task, state, params, reading, choice.mean(e.entropy(reading.logits)), choice)

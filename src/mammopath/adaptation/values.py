@@ -1,8 +1,8 @@
 """The values of an adaptation: what goes in, what is remembered on the way, what comes out."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -19,17 +19,25 @@ from mammopath.types import Modality
 
 @dataclass(frozen=True)
 class Views:
-    """Unlabelled cases as they are, and the same cases under style-only augmentations.
+    """Unlabelled cases as they are, under style-only augmentations, and with their middle hidden.
 
     Labels that the batches may carry are never read.
     """
 
     plain: Batch
     styled: tuple[Batch, ...] = ()
+    hidden: Batch | None = None
 
 
-Stream = Sequence[Views]
-"""Cases of one modality of one site in the order in which they come."""
+@runtime_checkable
+class Stream(Protocol):
+    """Cases of one modality of one site in the order in which they come; a list, or read as asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Views]: ...
+
+    def __getitem__(self, place: int, /) -> Views: ...
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,7 @@ class Task:
         settings: of the adaptation. rule: how to step. prior: share of each class in training.
         prevalence: share of malignant images in training.
         centre: mean embedding of the source's probe; zero without one.
+        reliable: largest entropy of a case that EATA, SAR and DeYO learn from, in nats.
         probe: the source's fixed cases. fisher: importance of each moving parameter for the source (EATA).
     """
 
@@ -124,6 +133,7 @@ class Task:
     prior: Float[Tensor, " c"]
     prevalence: float
     centre: Float[Tensor, " d"]
+    reliable: float
     probe: tuple[Seen, ...] = ()
     fisher: Params = field(default_factory=dict)
 
@@ -189,6 +199,8 @@ class AdaptationReport:
         losses: of each update. cases: seen. used, left_out: cases in and not in a loss, over all updates.
         adapted_cases: cases whose returned score comes from an adapted state.
         rollbacks: times the source was restored.
+        rules: numbers that were settled on the way: ``passes`` over the cases and ``steps``, and
+            ``reliable_entropy``, the largest entropy of a case that was learned from, in nats.
         rows: of the cases in the manifest, in order. hashes: SHA-256 of their tokens.
     """
 
@@ -205,6 +217,7 @@ class AdaptationReport:
     left_out: int
     adapted_cases: int
     rollbacks: int
+    rules: Mapping[str, float]
     rows: tuple[int, ...]
     hashes: tuple[str, ...]
 

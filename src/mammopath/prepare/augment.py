@@ -101,6 +101,19 @@ def apply(sample: Sample, augmentation: Augmentation) -> Sample:
     return replace(moved, image=image * moved.valid)
 
 
+def hide_middle(sample: Sample) -> Sample:
+    """The sample with its middle rows, half of what is valid, replaced by the mean: no shape is left there.
+
+    The occlusion of DeYO (Lee et al. 2024). Its other form, shuffled patches, would take a mammogram's chest
+    wall and a field's padding apart as well.
+    """
+    valid = sample.valid if sample.valid.any() else torch.ones_like(sample.valid)
+    rows = valid.sum(1).cumsum(0)
+    hidden = (rows > rows[-1] // 4) & (rows <= rows[-1] - rows[-1] // 4)
+    mean = (sample.image * valid).sum((1, 2), keepdim=True) / valid.sum()
+    return replace(sample, image=torch.where(hidden[None, :, None] & valid, mean, sample.image))
+
+
 def _uniform(generator: torch.Generator) -> Callable[[float], float]:
     def between(most: float) -> float:
         return most * (2 * torch.rand((), generator=generator).item() - 1)
