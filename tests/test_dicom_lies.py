@@ -16,6 +16,7 @@ from pydicom.uid import UID
 
 from exam_tree import breast, mammogram, save
 from mammopath.errors import ImageReadError
+from mammopath.images.deidentify import deidentified
 from mammopath.images.dicom import WARNINGS, read_dicom, read_dicom_header
 from mammopath.images.dicom_facts import flags_of_facts, flags_of_warnings, read_facts
 from mammopath.images.read import read_header, read_image
@@ -57,6 +58,14 @@ CODES = {
 }  # fmt: skip
 
 
+def table():
+    """A look-up table whose descriptor has one number in place of three."""
+    item = Dataset()
+    item.LUTDescriptor, item.LUTData = 4, bytes(8)
+    item["LUTDescriptor"].VR, item["LUTData"].VR = "US", "OW"
+    return item
+
+
 def code(value):
     item = Dataset()
     item.CodeValue = value
@@ -84,7 +93,7 @@ def test_every_code_of_the_context_group_is_a_view(tmp_path):
      ({MAGNIFICATION: "30"}, "magnification"),
      ({"VOILUTFunction": "SIGMOIDAL", **WINDOW}, "function"),
      ({"VOILUTSequence": [Dataset()], **WINDOW}, "table"),
-     ({"VOILUTSequence": [Dataset()]}, "window"),
+     ({"VOILUTSequence": [Dataset()]}, "window"), ({"VOILUTSequence": [table()], **WINDOW}, "table"),
      ({"ImagerPixelSpacing": ["1", "1"], "Rows": 500, "Columns": 500, "PixelData": b"\1" * 500_000},
       "spacing")],
 )  # fmt: skip
@@ -345,3 +354,5 @@ def test_each_file_is_parsed_once(tmp_path, monkeypatch):
     monkeypatch.setattr(pydicom, "dcmread", lambda *a, **k: times.append(a) or parse(*a, **k))
     read_facts(path)
     assert len(times) == 1
+    deidentified(path, key=b"k" * 16)
+    assert len(times) == 2

@@ -52,7 +52,7 @@ def numbers_of(data: pydicom.Dataset, keyword: str) -> list[float]:
     if value is None or value == "":
         return []
     try:
-        numbers = [float(str(part)) for part in (value if isinstance(value, MultiValue) else [value])]
+        numbers = [float(str(part)) for part in (value if isinstance(value, (MultiValue, list)) else [value])]
     except ValueError:
         return []
     return numbers if all(map(math.isfinite, numbers)) else []

@@ -128,9 +128,10 @@ def first_tone(header: pydicom.Dataset) -> tuple[Window | Table | None, tuple[st
 
 def _first_table(header: pydicom.Dataset) -> Table | None:
     tables = header.get("VOILUTSequence") or []
-    if not tables or "LUTData" not in tables[0] or len(tables[0].get("LUTDescriptor") or []) != 3:
+    descriptor = numbers_of(tables[0], "LUTDescriptor") if tables and "LUTData" in tables[0] else []
+    if len(descriptor) != 3:
         return None
-    number, first, bits = (int(value) for value in tables[0].LUTDescriptor)
+    number, first, bits = map(int, descriptor)
     entries = _entries(tables[0].LUTData, big_endian=not header.original_encoding[1])
     if not len(entries) or len(entries) < (number or 1 << 16) or not 0 < bits <= 16:
         return None
