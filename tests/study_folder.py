@@ -9,7 +9,7 @@ from PIL import Image
 
 from mammopath.cohort.cases import case_table
 from mammopath.confidence import settle, write_confidence
-from mammopath.evaluate import Units, result_lines, source_val_auc, stamp
+from mammopath.evaluate import Resampling, Units, result_lines, source_val_auc, stamp
 from mammopath.predict import write_table
 from mammopath.types import Record
 
@@ -130,7 +130,7 @@ def _run(
         _examples(run, table.filter(part="test"), count=4)
     (run / "run.json").write_text(json.dumps({"stamp": told} | _facts(held_out, method, seed)))
     units = Units(unit)
-    lines = result_lines(table, facts, units=units, draws=draws, seed=seed)
+    lines = result_lines(table, facts, units=units, resampling=Resampling(draws, seed))
     return [
         line | {"source_val_auc": round(source_val_auc(table, units, line["modality"]), 6), "of": len(lines)}
         for line in lines
@@ -164,6 +164,10 @@ def _predictions(held_out: str, method: str, seed: int) -> pl.DataFrame:
                     "laterality": ["L", "R"] * (images // 2),
                     "view": views.tolist(),
                     "malignant": malignant,
+                    "severity": np.where(malignant == 1, 2.0 + np.arange(images) % 2, np.arange(images) % 2),
+                    "severity_level": np.clip(np.round(logit + 1.5), 0, 3)
+                    if method == "mixstyle"
+                    else np.full(images, np.nan),
                     "logit": logit,
                     "patient_logit": logit,
                     "score": 1 / (1 + np.exp(-logit)),

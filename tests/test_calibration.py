@@ -10,6 +10,7 @@ from sklearn.calibration import calibration_curve
 
 from mammopath.metrics.calibration import (
     brier,
+    calibration_error_statistic,
     expected_calibration_error,
     fit_temperature,
     log_loss,
@@ -80,3 +81,18 @@ def test_cases_that_are_all_right_say_nothing_of_temperature() -> None:
     labels, logits = np.array([0, 1, 1, 0]), np.array([-0.1, 0.2, 3.0, -2.0])
     assert np.isnan(fit_temperature(labels, logits))
     assert np.isfinite(fit_temperature(labels, logits - 0.3))
+
+
+def test_calibration_error_under_weights_is_that_of_repeated_cases_in_the_same_bins():
+    rng = np.random.default_rng(0)
+    probability, labels = rng.random(200), (rng.random(200) < 0.4).astype(float)
+    labels[:7] = np.nan
+    statistic = calibration_error_statistic(labels, probability)
+    assert statistic(np.ones((1, 200)))[0] == pytest.approx(expected_calibration_error(labels, probability))
+    weights = rng.integers(0, 4, 200)
+    edges = np.quantile(probability[7:], np.linspace(0, 1, 16)[1:-1])
+    rows = np.repeat(np.arange(200)[7:], weights[7:])
+    bins = np.searchsorted(edges, probability[rows])
+    parts = [abs((probability[rows] - labels[rows])[bins == b].sum()) for b in range(15)]
+    assert statistic(weights[None].astype(float))[0] == pytest.approx(sum(parts) / len(rows))
+    assert np.isnan(calibration_error_statistic(np.full(3, np.nan), np.ones(3))(np.ones((2, 3)))).all()

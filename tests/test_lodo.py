@@ -267,7 +267,7 @@ def test_permuted_labels_leave_nothing_to_find(phantom: Path, tmp_path: Path) ->
 
     import numpy as np
 
-    from mammopath.evaluate import Units, result_lines
+    from mammopath.evaluate import Resampling, Units, result_lines
 
     settings = study(phantom, train=SMALL["train"] | {"steps": 20, "batch": 4, "validate_every": 10})
     bench = prepare_bench(settings, cache=tmp_path / "cache")
@@ -275,7 +275,7 @@ def test_permuted_labels_leave_nothing_to_find(phantom: Path, tmp_path: Path) ->
     drawn = dict(zip(patients, np.random.default_rng(1).permutation(len(patients)) % 2, strict=True))
     records = [replace(r, malignant=float(drawn[r.patient])) for r in bench.records]
     outcome = run(replace(bench, records=records), settings, held_out="site_a", folder=tmp_path / "run")
-    for line in result_lines(outcome.table, {}, units=Units("image"), draws=500, seed=0):
+    for line in result_lines(outcome.table, {}, units=Units("image"), resampling=Resampling(500)):
         assert line["auc_low"] <= 0.5 <= line["auc_high"]
 
 

@@ -8,20 +8,46 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from jaxtyping import Shaped
 
 from mammopath.metrics.auc import auc_interval
-from mammopath.metrics.calibration import brier, expected_calibration_error, log_loss
-from mammopath.metrics.operating import operating_point, youden_threshold
-from mammopath.metrics.ranking import auc, average_precision, sensitivity_at
+from mammopath.metrics.calibration import brier, calibration_error_statistic, log_loss
+from mammopath.metrics.intervals import IntervalKind, Statistic, bootstrap
+from mammopath.metrics.operating import (
+    balanced_accuracy_statistic,
+    sensitivity_statistic,
+    specificity_statistic,
+    specificity_threshold,
+    youden_threshold,
+)
+from mammopath.metrics.ordinal import mean_absolute_error, quadratic_kappa_statistic
+from mammopath.metrics.ranking import auc, average_precision_statistic
 from mammopath.settings import DataSettings, Unit
+from mammopath.types import SEVERITIES
 
-__all__ = ["Unit", "Units", "by_unit", "result_lines", "source_val_auc", "stamp", "units_of"]
+__all__ = [
+    "Resampling",
+    "Unit",
+    "Units",
+    "by_unit",
+    "result_lines",
+    "source_val_auc",
+    "stamp",
+    "units_of",
+]
 
 SINGLE: tuple[Unit, ...] = ("image", "slide")
 """Units that are one record each; which of them it is, the source's card says."""
 
 SPECIFICITY = 0.9
-"""At which sensitivity is told beside the carried threshold."""
+"""Of the second threshold: the lowest with this specificity on source validation. What it gives at the
+held-out site is told for sensitivity and specificity alike."""
+
+MOST_WEIGHTS = 40_000_000
+"""Weights of cases that the limits of one line may compute; larger sites get fewer draws, never under 200."""
+
+MOST_JACKKNIFED = 6_000
+"""Cases beyond which BCa, which leaves out each patient in turn, gives way to quantiles."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +77,8 @@ def by_unit(table: pl.DataFrame, units: Units) -> pl.DataFrame:
     """Predictions per unit of evaluation, known labels only.
 
     A breast's logit is the mean over its images; a patient's is the network's own pooling of all of
-    the patient's images. A unit is malignant where any of its images is.
+    the patient's images. A unit is malignant where any of its images is, and as severe
+    as the worst of them, in truth and as predicted.
     """
     sites: dict[Unit, list[str]] = {}
     for site in table["site"].unique(maintain_order=True).to_list():
@@ -66,20 +93,30 @@ def _of_one_unit(table: pl.DataFrame, unit: Unit) -> pl.DataFrame:
         return known
     keys = ["site", "modality", "part", "patient"] + (["laterality"] if unit == "breast" else [])
     logit = pl.col("logit" if unit == "breast" else "patient_logit").mean().alias("logit")
+    worst = [pl.col(c).max() for c in ("severity", "severity_level") if c in known.columns]
     return (
         known.group_by(keys, maintain_order=True)
-        .agg(logit, pl.col("malignant").max(), pl.col("in_test_split").any())
+        .agg(logit, pl.col("malignant").max(), pl.col("in_test_split").any(), *worst)
         .with_columns(score=1 / (1 + (-pl.col("logit")).exp()))
     )
 
 
+@dataclass(frozen=True)
+class Resampling:
+    """How limits are found: draws of the patient bootstrap, its seed, and the kind of its limits."""
+
+    draws: int = 2000
+    seed: int = 0
+    kind: IntervalKind = "percentile"
+
+    def of(self, cases: int) -> "Resampling":
+        """Fewer draws, and no BCa, for so many cases that a line of results would take minutes."""
+        kind = self.kind if cases <= MOST_JACKKNIFED else "percentile"
+        return Resampling(min(self.draws, max(200, MOST_WEIGHTS // max(1, cases))), self.seed, kind)
+
+
 def result_lines(
-    table: pl.DataFrame,
-    facts: Mapping[str, Any],
-    *,
-    units: Units,
-    draws: int,
-    seed: int,
+    table: pl.DataFrame, facts: Mapping[str, Any], *, units: Units, resampling: Resampling
 ) -> list[dict[str, Any]]:
     """Result lines of one run: the test part of its table, one line per site and modality.
 
@@ -87,15 +124,15 @@ def result_lines(
         table: predictions of validation and test images (``predict.prediction_table``).
         facts: what every line starts with (held_out, method, seed, ...).
         units: of evaluation.
-        draws: of the patient-cluster bootstrap.
-        seed: of the bootstrap.
+        resampling: of patients, for the limits.
     """
     rows = by_unit(table, units)
     lines = []
     for (modality, site), test in sorted(rows.filter(part="test").group_by("modality", "site")):
         val = rows.filter(pl.col("part") == "val", pl.col("modality") == modality)
+        how = resampling.of(test.height)
         line = {"site": site, "modality": modality, "unit": units.of(str(site))} | _sizes(test)
-        line |= _ranking(test, draws=draws, seed=seed) | _decisions(val, test)
+        line |= _ranking(test, how) | _decisions(val, test, how) | _severity(test, how)
         lines.append(dict(facts) | {k: _plain(v) for k, v in line.items()})
     return lines
 
@@ -118,37 +155,70 @@ def source_val_auc(table: pl.DataFrame, units: Units, modality: str | None = Non
 
 
 def _sizes(test: pl.DataFrame) -> dict[str, Any]:
-    positives = int(test["malignant"].sum())
-    return {"n": test.height, "patients": test["patient"].n_unique(), "positives": positives}
-
-
-def _ranking(test: pl.DataFrame, *, draws: int, seed: int) -> dict[str, Any]:
-    split = test.filter(pl.col("in_test_split"))
-    interval = auc_interval(*_arrays(test), test["patient"].to_numpy(), draws=draws, seed=seed)
+    sick = test.filter(pl.col("malignant") == 1)
     return {
-        "auc": interval.value,
-        "auc_low": interval.low,
-        "auc_high": interval.high,
-        "interval": interval.method,
+        "n": test.height,
+        "patients": test["patient"].n_unique(),
+        "positives": sick.height,
+        "patients_positive": sick["patient"].n_unique(),
+    }
+
+
+def _ranking(test: pl.DataFrame, how: Resampling) -> dict[str, Any]:
+    split, patients = test.filter(pl.col("in_test_split")), test["patient"].to_numpy()
+    own = auc_interval(*_arrays(test), patients, draws=how.draws, seed=how.seed, kind=how.kind)
+    return {
+        "auc": own.value,
+        "auc_low": own.low,
+        "auc_high": own.high,
+        "interval": own.method,
         "auc_test_split": _auc(split),
-        "average_precision": average_precision(*_arrays(test)),
     }
 
 
-def _decisions(val: pl.DataFrame, test: pl.DataFrame) -> dict[str, Any]:
-    threshold = youden_threshold(*_arrays(val, "score")) if val.height else math.nan
+def _decisions(val: pl.DataFrame, test: pl.DataFrame, how: Resampling) -> dict[str, Any]:
+    """Measures at thresholds of the training sites' validation cases, with limits, and calibration."""
+    old = _arrays(val, "score")
+    best = youden_threshold(*old) if val.height else math.nan
+    strict = specificity_threshold(*old, specificity=SPECIFICITY) if val.height else math.nan
     labels, scores = _arrays(test, "score")
-    at = operating_point(labels, scores, threshold)
-    return {
-        "threshold": threshold,
-        "balanced_accuracy": at.balanced_accuracy,
-        "sensitivity": at.sensitivity,
-        "specificity": at.specificity,
-        "sensitivity_at_90": sensitivity_at(labels, scores, specificity=SPECIFICITY),
-        "ece": expected_calibration_error(labels, scores),
-        "brier": brier(labels, scores),
-        "nll": log_loss(labels, scores),
+    measures = {
+        "average_precision": average_precision_statistic(*_arrays(test)),
+        "balanced_accuracy": balanced_accuracy_statistic(labels, scores, best),
+        "sensitivity": sensitivity_statistic(labels, scores, best),
+        "specificity": specificity_statistic(labels, scores, best),
+        "sensitivity_at_90": sensitivity_statistic(labels, scores, strict),
+        "specificity_at_90": specificity_statistic(labels, scores, strict),
+        "ece": calibration_error_statistic(labels, scores),
     }
+    told = {"threshold": best, "threshold_at_90": strict}
+    told |= {"brier": brier(labels, scores), "nll": log_loss(labels, scores)}
+    return told | _with_limits(measures, test["patient"].to_numpy(), how)
+
+
+def _severity(test: pl.DataFrame, how: Resampling) -> dict[str, Any]:
+    """Agreement on the severity category; nothing where no case has both the truth and a prediction."""
+    if "severity_level" not in test.columns:
+        return {}
+    known = test.filter(pl.col("severity").is_not_nan(), pl.col("severity_level").is_not_nan())
+    if not known.height:
+        return {}
+    truth, level = known["severity"].to_numpy(), known["severity_level"].to_numpy()
+    measures = {"qwk": quadratic_kappa_statistic(truth, level, categories=len(SEVERITIES))}
+    told = {"severity_cases": known.height, "severity_off": mean_absolute_error(truth, level)}
+    return told | _with_limits(measures, known["patient"].to_numpy(), how)
+
+
+def _with_limits(
+    measures: Mapping[str, Statistic], patients: Shaped[np.ndarray, " n"], how: Resampling
+) -> dict[str, Any]:
+    """Each measure with ``_low`` and ``_high``, all under the same draws of patients."""
+    statistics, jackknife = list(measures.values()), how.kind == "bca"
+    drawn = bootstrap(statistics, patients, draws=how.draws, seed=how.seed, jackknife=jackknife)
+    found = {name: drawn.interval(which, kind=how.kind) for which, name in enumerate(measures)}
+    limits = {f"{name}_low": i.low for name, i in found.items()}
+    limits |= {f"{name}_high": i.high for name, i in found.items()}
+    return {name: i.value for name, i in found.items()} | limits
 
 
 def _auc(table: pl.DataFrame) -> float:

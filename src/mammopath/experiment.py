@@ -3,8 +3,8 @@
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -18,10 +18,8 @@ from mammopath.cohort.loader import label_table, training_sites
 from mammopath.cohort.splits import Fold, fold, person_marks
 from mammopath.confidence import settle, write_confidence
 from mammopath.diagnostics import write_diagnostics
-from mammopath.errors import ConfigError
 from mammopath.explain import write_examples
 from mammopath.familiarity import write_trust
-from mammopath.features import TokenBank
 from mammopath.files import append_line
 from mammopath.model.network import Network
 from mammopath.objectives.methods import method_recipe
@@ -102,6 +100,8 @@ def _train(
     told = settings.model_copy(update={"model": network.settings, "train": chosen.train})
     save_model(folder, chosen.best.state, told)
     scores = job.score(network, rows=sorted([*job.val, *job.test]))
+    if recipe.tasks.severity == 0:  # the head is there, but nothing taught it
+        scores = replace(scores, level=None)
     _write_knowledge(folder, job, network, scores, fused=chosen.counters.get("fusion", 0) > 0)
     facts = {"sites": job.sites, "prevalence": _prevalence(bench.records, job.train)}
     facts |= {"best_step": chosen.best.step, "recipe": recipe.model_dump()}
@@ -138,9 +138,13 @@ def _write_knowledge(folder: Path, job: Job, network: Network, scores: Scores, *
     if settings.for_prediction:
         table = fold_table(records, job.part, scores)
         write_trust(folder, network, bank, records, table, part=job.part, precision=precision)
-        found = gather(network, bank, records, train=job.train, val=job.val, recipe=recipe, fused=fused)
+        # Of slides there are neither pictures nor places here: `mammopath slides predict` has those.
+        train, val, test = (
+            [r for r in rows if r not in job.bench.bags] for rows in (job.train, job.val, job.test)
+        )
+        found = gather(network, bank, records, train=train, val=val, recipe=recipe, fused=fused)
         write_evidence(folder, found)
-        write_examples(folder, network, bank, records, scores, rows=job.test, settings=settings)
+        write_examples(folder, network, bank, records, scores, rows=test, settings=settings)
 
 
 def _prevalence(records: Sequence[Record], rows: Sequence[int]) -> dict[str, float]:
@@ -155,13 +159,25 @@ def _logreg(
 ) -> tuple[Scores, dict[str, Any]]:
     del track
     labels = label_table(bench.records, training_sites(bench.records, part.train))
-    if not bench.store:
-        raise ConfigError(f"{LOGREG} needs a frozen trunk: set model.train_trunk: none and model.weights")
-    bank = TokenBank(bench.store, bench.keys, labels)
-    scores, choices = logreg_scores(bank, bench.records, part.train, sorted([*part.val, *part.test]))
+    scores, choices = logreg_scores(
+        bench.stored(labels, settings), bench.records, part.train, sorted([*part.val, *part.test])
+    )
     write_confidence(folder, settle(fold_table(bench.records, part, scores)))
-    chosen = {m: {"block": c.block + 1, "C": c.c, "cv_auc": _rounded(c.auc)} for m, c in choices.items()}
+    at_cut = {"pathology": settings.model.cut.get("pathology", 0)} if bench.bags else {}
+    chosen = {
+        m: {"block": at_cut.get(m, c.block + 1), "C": c.c, "cv_auc": _rounded(c.auc)}
+        for m, c in choices.items()
+    }
     return scores, {"best_step": 0, "choices": chosen, "counters": {}, "idle": {}}
+
+
+def _without(part: Fold, rows: Container[int]) -> Fold:
+    """The fold without some rows."""
+    train, val, test, split = (
+        tuple(row for row in own if row not in rows)
+        for own in (part.train, part.val, part.test, part.test_split)
+    )
+    return replace(part, train=train, val=val, test=test, test_split=split)
 
 
 def _rounded(value: float) -> float | None:
@@ -172,6 +188,7 @@ def _rounded(value: float) -> float | None:
 def _cnn(
     bench: Bench, settings: RunSettings, part: Fold, folder: Path, *, track: Track
 ) -> tuple[Scores, dict[str, Any]]:
+    part = _without(part, bench.bags)
     rows = sorted({*part.train, *part.val, *part.test})
     samples = {
         row: bench.samples.get(row) or load_sample(bench.records[row], settings.prepare, multiple=16).sample

@@ -20,8 +20,8 @@ from mammopath.cohort.cases import case_table
 from mammopath.config import dump, parse_saved
 from mammopath.diagnostics import headlines
 from mammopath.errors import ConfigError
-from mammopath.evaluate import result_lines, source_val_auc, units_of
-from mammopath.experiment import BASELINES, SELECTION, Outcome, run
+from mammopath.evaluate import Resampling, result_lines, source_val_auc, units_of
+from mammopath.experiment import BASELINES, CNN, SELECTION, Outcome, run
 from mammopath.files import append_line, read_lines, write_text
 from mammopath.objectives.methods import method_recipe
 from mammopath.parallel import in_processes, processes
@@ -29,7 +29,8 @@ from mammopath.predict import write_table
 from mammopath.progress import Track, silent
 from mammopath.runs import load_run
 from mammopath.settings import LodoSettings
-from mammopath.types import Record
+from mammopath.sources.slides import is_slide
+from mammopath.types import MODALITIES, Record
 
 EXTENT = ("held_out", "methods", "seeds", "adaptation", "in_domain", "workers", "cache", "for_prediction")
 """Keys that say how much of the table is made, not what a run is."""
@@ -106,10 +107,17 @@ def cells(settings: LodoSettings, records: Sequence[Record]) -> list[Cell]:
     found = []
     for seed, method, held_out in product(settings.seeds, settings.methods, folds):
         trained = None if method in BASELINES else set(method_recipe(method, {}).modalities)
-        if trained is None or not held_out or trained & modalities.get(held_out, trained):
+        is_told = trained is None or not held_out or trained & modalities.get(held_out, trained)
+        if is_told and not (method == CNN and held_out and _of_slides(records, held_out)):
             found.append(Cell(held_out, method, seed))
     sources = [c for c in found if c.method not in BASELINES and c.held_out]
     return found + [replace(cell, adaptation=name) for name in adaptations for cell in sources]
+
+
+def _of_slides(records: Sequence[Record], site: str) -> bool:
+    """Whether a site, or all others of its modalities, are whole slides: too large for a small CNN."""
+    fields = {(r.domain == site, r.modality) for r in records if not is_slide(r)}
+    return not any((True, m) in fields and (False, m) in fields for m in MODALITIES)
 
 
 def finished(results: Path) -> set[str]:
@@ -145,8 +153,7 @@ def _run_cell(bench: Bench, settings: LodoSettings, runs: Path, cell: Cell) -> l
         outcome.table,
         facts,
         units=units_of(settings.data),
-        draws=settings.bootstrap,
-        seed=cell.seed,
+        resampling=Resampling(settings.bootstrap, cell.seed, settings.interval),
     )
     known = [headlines(runs / cell.name, site=line["site"], modality=line["modality"]) for line in lines]
     return [

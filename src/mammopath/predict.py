@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import torch
 from jaxtyping import Float, Int
+from torch import Tensor
 
 from mammopath.cohort.loader import Pick
 from mammopath.features import Bank
@@ -25,11 +26,13 @@ class Scores:
         rows: of the records, ascending.
         logit: of each image.
         patient_logit: of the patient of each image, from all its images of one modality.
+        level: severity category of each image, 0 to 3; None where the method does not learn it.
     """
 
     rows: Int[np.ndarray, " n"]
     logit: Float[np.ndarray, " n"]
     patient_logit: Float[np.ndarray, " n"]
+    level: Float[np.ndarray, " n"] | None = None
 
 
 def predict(
@@ -52,7 +55,7 @@ def predict(
         precision: of the part above the cut.
     """
     network.eval()
-    found: list[tuple[int, float, float]] = []
+    found: list[tuple[int, float, float, float]] = []
     lower_bits = torch.autocast(network.device().type, torch.bfloat16, enabled=precision == "bf16")
     with torch.inference_mode(), lower_bits:
         for modality, group in whole_patients(records, rows, size=size):
@@ -60,10 +63,16 @@ def predict(
             output = network(batch.to(network.device()))
             place = torch.searchsorted(output.patients, batch.patient.to(output.patients))
             patient = output.patient_logit[place]
-            found += zip(group, output.logit.tolist(), patient.tolist(), strict=True)
+            level = corn_level(output.severity).tolist()
+            found += zip(group, output.logit.tolist(), patient.tolist(), level, strict=True)
     found.sort()
-    columns = list(zip(*found, strict=True)) if found else [(), (), ()]
+    columns = list(zip(*found, strict=True)) if found else [(), (), (), ()]
     return Scores(np.array(columns[0], dtype=np.int64), *(np.array(c, dtype=float) for c in columns[1:]))
+
+
+def corn_level(logits: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
+    """Severity category of CORN logits: how many chained probabilities exceed one half (Shi et al. 2023)."""
+    return (logits.float().sigmoid().cumprod(dim=1) > 0.5).sum(dim=1).float()
 
 
 def whole_patients(
@@ -86,7 +95,10 @@ def whole_patients(
 def prediction_table(
     records: Sequence[Record], scores: Scores, *, part: Mapping[int, str], test_split: set[int]
 ) -> pl.DataFrame:
-    """One row per scored image; ``part`` says whether it validated or tested the run."""
+    """One row per scored image; ``part`` says whether it validated or tested the run.
+
+    ``severity`` is the true category and ``severity_level`` the predicted one, NaN where not known.
+    """
     chosen = [records[row] for row in scores.rows]
     with np.errstate(over="ignore"):
         probability = 1 / (1 + np.exp(-scores.logit))
@@ -99,6 +111,8 @@ def prediction_table(
             "laterality": [r.laterality for r in chosen],
             "view": [r.view for r in chosen],
             "malignant": [r.malignant for r in chosen],
+            "severity": [float(r.severity) for r in chosen],
+            "severity_level": np.full(len(chosen), np.nan) if scores.level is None else scores.level,
             "logit": scores.logit,
             "patient_logit": scores.patient_logit,
             "score": probability,

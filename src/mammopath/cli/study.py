@@ -21,7 +21,7 @@ def train(
     """
     from mammopath.bench import data_facts, prepare_bench, stamped
     from mammopath.config import load
-    from mammopath.evaluate import result_lines, units_of
+    from mammopath.evaluate import Resampling, result_lines, units_of
     from mammopath.experiment import run
     from mammopath.progress import track
     from mammopath.settings import LodoSettings
@@ -31,8 +31,8 @@ def train(
     bench = prepare_bench(settings, cache=cache, strict=strict, track=track)
     bench = stamped(bench, data_facts(bench))
     outcome = run(bench, settings, held_out=held_out, folder=out, track=track)
-    units, draws = units_of(settings.data), settings.bootstrap
-    lines = result_lines(outcome.table, {}, units=units, draws=draws, seed=settings.seed)
+    how = Resampling(settings.bootstrap, settings.seed, settings.interval)
+    lines = result_lines(outcome.table, {}, units=units_of(settings.data), resampling=how)
     columns = ["site", "modality", "unit", "n", "positives", "auc", "auc_low", "auc_high", "interval"]
     table(f"{held_out}, held out", columns, [[line[c] for c in columns] for line in lines])
     if bench.stamp:

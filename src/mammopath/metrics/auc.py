@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from mammopath.metrics.delong import delong_interval
-from mammopath.metrics.intervals import Interval, bootstrap, mean_statistic
+from mammopath.metrics.intervals import Interval, IntervalKind, bootstrap, mean_statistic
 from mammopath.metrics.ranking import auc_statistic
 
 
@@ -27,15 +27,18 @@ def auc_interval(
     *,
     draws: int = 2000,
     seed: int = 0,
+    kind: IntervalKind = "percentile",
 ) -> Interval:
-    """AUC with 95 % limits: DeLong where every patient has one case, else the patient bootstrap."""
+    """AUC with 95 % limits: DeLong where every patient has one case, else the patient bootstrap of a kind."""
     keep = (labels == 0) | (labels == 1)
     labels, scores, patients = labels[keep], scores[keep], patients[keep]
     if not len(labels):
         return Interval(np.nan, np.nan, np.nan, "no labelled cases")
     if len(np.unique(patients)) == len(patients):
         return delong_interval(labels, scores)
-    return bootstrap([auc_statistic(labels, scores)], patients, draws=draws, seed=seed).interval()
+    statistic, jackknife = auc_statistic(labels, scores), kind == "bca"
+    drawn = bootstrap([statistic], patients, draws=draws, seed=seed, jackknife=jackknife)
+    return drawn.interval(kind=kind)
 
 
 def mean_auc_interval(

@@ -10,6 +10,7 @@ from jaxtyping import Float, Shaped
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
+from mammopath.metrics.intervals import Statistic
 from mammopath.metrics.ranking import divided, known
 
 SMALLEST = 1e-12
@@ -59,6 +60,28 @@ def expected_calibration_error(
     if not len(parts.cases):
         return np.nan
     return float(np.average(np.abs(parts.predicted - parts.observed), weights=parts.cases))
+
+
+def calibration_error_statistic(
+    labels: Shaped[np.ndarray, " n"], probabilities: Float[np.ndarray, " n"], *, bins: int = 15
+) -> Statistic:
+    """The same error as a function of case weights, for the bootstrap; the bins stay those of the sample.
+
+    It is biased upwards, the more so in a resampled sample: limits lie rather above than around the value.
+    """
+    keep = (labels == 0) | (labels == 1)
+    off = np.where(keep, probabilities - np.where(keep, labels, 0), 0.0)
+    chosen = probabilities[keep]
+    bad = not len(chosen) or bool(np.isnan(chosen).any())
+    edges = np.quantile(chosen, np.linspace(0, 1, bins + 1)[1:-1]) if not bad else np.zeros(bins - 1)
+    member = (np.searchsorted(edges, probabilities)[:, None] == np.arange(bins)) * off[:, None]
+
+    def statistic(weights: Float[np.ndarray, "draws n"]) -> Float[np.ndarray, " draws"]:
+        if bad:
+            return np.full(len(weights), np.nan)
+        return divided(np.abs(weights @ member).sum(axis=1), weights @ keep.astype(float))
+
+    return statistic
 
 
 def brier(labels: Shaped[np.ndarray, " n"], probabilities: Float[np.ndarray, " n"]) -> float:

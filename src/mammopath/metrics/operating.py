@@ -61,6 +61,20 @@ def operating_point(
     return OperatingPoint(threshold, hit, pass_, (hit + pass_) / 2)
 
 
+def sensitivity_statistic(
+    labels: Shaped[np.ndarray, " n"], scores: Float[np.ndarray, " n"], threshold: float
+) -> Statistic:
+    """Sensitivity at a threshold as a function of case weights, for the bootstrap."""
+    return lambda weights: _shares(labels, scores, threshold, weights)[0]
+
+
+def specificity_statistic(
+    labels: Shaped[np.ndarray, " n"], scores: Float[np.ndarray, " n"], threshold: float
+) -> Statistic:
+    """Specificity at a threshold, likewise."""
+    return lambda weights: _shares(labels, scores, threshold, weights)[1]
+
+
 def balanced_accuracy_statistic(
     labels: Shaped[np.ndarray, " n"], scores: Float[np.ndarray, " n"], threshold: float
 ) -> Statistic:

@@ -154,6 +154,7 @@ def _page(study: Study, rows: Sequence[SiteRow], tables: Mapping[str, Sequence[A
         "forest": forest(rows, styles, tables["gaps"]),
         "intervals": list(dict.fromkeys(r.interval for r in rows if r.interval)),
         "selections": list(dict.fromkeys(r.select for r in rows if r.select)),
+        "severity": [r for r in rows if not math.isnan(r.qwk)],
         "reference": reference,
         "single_seed": max((r.seeds for r in rows), default=0) < 2,
         "comparisons": [

@@ -13,7 +13,13 @@ Line = Mapping[str, Any]
 
 MEASURES = (
     *("auc", "auc_low", "auc_high", "auc_test_split", "source_val_auc", "average_precision"),
-    *("balanced_accuracy", "sensitivity", "specificity", "sensitivity_at_90", "ece", "brier", "nll"),
+    *("average_precision_low", "average_precision_high"),
+    *("balanced_accuracy", "balanced_accuracy_low", "balanced_accuracy_high"),
+    *("sensitivity", "sensitivity_low", "sensitivity_high"),
+    *("specificity", "specificity_low", "specificity_high"),
+    *("sensitivity_at_90", "sensitivity_at_90_low", "sensitivity_at_90_high", "specificity_at_90"),
+    *("ece", "ece_low", "ece_high", "brier", "nll"),
+    *("severity_cases", "qwk", "qwk_low", "qwk_high", "severity_off"),
 )
 """Keys of a line whose mean over seeds is a field of a row."""
 
@@ -24,7 +30,10 @@ class SiteRow:
 
     Attributes:
         seeds: number of runs; every measure is their mean.
-        sensitivity_at_90: best sensitivity at a specificity of at least 0.9 on the site itself.
+        sensitivity_at_90: sensitivity at the threshold whose specificity is 0.9 on source validation;
+            specificity_at_90: what that specificity became at the site.
+        severity_cases: with a known severity category; qwk: quadratically weighted kappa on them;
+            severity_off: mean distance in categories.
         auc_low: mean over seeds of the lower limit, for sampling error alone; auc_high likewise.
         seed_sd: standard deviation of the AUC over seeds, apart from sampling error; NaN for one seed.
         in_domain_auc: on the site's test split, trained with the site's own training split.
@@ -53,13 +62,31 @@ class SiteRow:
     source_val_auc: float
     gap_source: float
     average_precision: float
+    average_precision_low: float
+    average_precision_high: float
     balanced_accuracy: float
+    balanced_accuracy_low: float
+    balanced_accuracy_high: float
     sensitivity: float
+    sensitivity_low: float
+    sensitivity_high: float
     specificity: float
+    specificity_low: float
+    specificity_high: float
     sensitivity_at_90: float
+    sensitivity_at_90_low: float
+    sensitivity_at_90_high: float
+    specificity_at_90: float
     ece: float
+    ece_low: float
+    ece_high: float
     brier: float
     nll: float
+    severity_cases: float
+    qwk: float
+    qwk_low: float
+    qwk_high: float
+    severity_off: float
 
     @property
     def label(self) -> str:
