@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 
 from case_run import lines, new_cases, trained
 from mammopath.case.folder import BATCH, predict_cases
 from mammopath.case.links import REFERENCE
+from mammopath.case.pictures import FOOT, album, link_picture
 from mammopath.case.predictor import Predictor
 from mammopath.case.values import Case
 from mammopath.cohort import manifest
@@ -181,3 +183,26 @@ def test_the_trunk_is_asked_once_for_each_image(
     expected = network.with_tokens(plain)
     torch.testing.assert_close(batch.tokens, expected.tokens, atol=2e-3, rtol=1e-3)
     assert batch.grid.tolist() == expected.grid.tolist()
+
+
+def test_links_are_drawn_in_both_directions(eager: Predictor, cases: list[Case]) -> None:
+    said = eager(cases[0])
+    kept = album(said)
+    heights = [
+        link_picture(replace(said, links=replace(said.links, **{gone: ()})), kept).height
+        for gone in ("to_tissue", "to_mammogram")
+    ]
+    whole = link_picture(said, kept)
+    assert whole.height == sum(heights) - FOOT
+    assert link_picture(replace(said, links=replace(said.links, to_tissue=(), to_mammogram=())), kept) is None
+
+
+def test_examples_of_a_run_say_that_no_audit_has_looked(made: tuple[Path, manifest.Manifest]) -> None:
+    listed = json.loads((made[0] / "run" / "examples.json").read_text())
+    assert listed
+    for one in listed:
+        assert (one["method"], one["verdict"]) == ("attention", "not tested")
+        assert "not tested" in one["caption"]
+        drawn = [np.asarray(Image.open(made[0] / "run" / one[k])) for k in ("image", "overlay")]
+        assert drawn[0].shape == drawn[1].shape
+        assert (drawn[0] != drawn[1]).any()

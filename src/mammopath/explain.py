@@ -1,62 +1,43 @@
-"""Pictures of what a network looked at: the attention and the lesion map of an image, over the image."""
+"""Examples of a run: a few test images with what the network looked at, before any audit."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
+from mammopath import RESEARCH_USE_ONLY
 from mammopath.cohort.loader import Pick
 from mammopath.features import Bank, plain_view
-from mammopath.files import write_text, writing
+from mammopath.files import write_text
+from mammopath.images.geometry import Frame
+from mammopath.maps.methods import METHODS
+from mammopath.maps.overlay import Picture, overlay, save
+from mammopath.maps.scene import Scene
+from mammopath.maps.values import AttentionMap
 from mammopath.model.network import Network
 from mammopath.predict import Scores
 from mammopath.settings import RunSettings
 from mammopath.tensors import Sample
 from mammopath.types import Record
 
-STRENGTH = 0.55
-"""Opacity of the strongest place of a map."""
 
-
-@dataclass(frozen=True)
-class TokenMap:
-    """A value for each token of one prepared image, as rows and columns.
-
-    Attributes:
-        values: at least 0; attention sums to 1 over the image.
-        cell: side of a token's square in prepared pixels.
-    """
-
-    values: Float[np.ndarray, "rows cols"]
-    cell: int
-
-
-def attention_map(network: Network, bank: Bank, record: Record, row: int, sample: Sample) -> TokenMap:
-    """Pooling attention of one image: how much each token counted for its embedding."""
-    cell = network.cell(record.modality)
+def attention_of(network: Network, bank: Bank, record: Record, row: int) -> AttentionMap:
+    """Pooling attention over one prepared image, which no audit can have looked at yet."""
     batch = bank.batch(record.modality, [Pick(row, 0)]).to(network.device())
     with torch.inference_mode():
-        weights = network.eval()(batch).attention[0].cpu().numpy()
-    shape = (sample.valid.shape[0] // cell, sample.valid.shape[1] // cell)
-    return TokenMap(weights[: shape[0] * shape[1]].reshape(shape), cell)
-
-
-def overlay(sample: Sample, found: TokenMap) -> UInt8[np.ndarray, "h w 3"]:
-    """The prepared image with a map over it: perceptually uniform colours, opacity by strength."""
-    base = grey_or_rgb(sample)
-    height, width = base.shape[:2]
-    strongest = found.values.max()
-    scaled = (found.values / strongest if strongest > 0 else found.values).astype(np.float32)
-    large = np.asarray(Image.fromarray(scaled).resize((width, height), Image.Resampling.BILINEAR))
-    colours = matplotlib.colormaps["inferno"](large)[..., :3] * 255
-    alpha = STRENGTH * large[..., None]
-    return ((1 - alpha) * base + alpha * colours).round().astype(np.uint8)
+        weights = network.eval()(batch).attention[0]
+    return AttentionMap(
+        method="attention",
+        unit=METHODS["attention"].unit,
+        values=Scene(network, batch).on_grid(weights),
+        cell=network.cell(record.modality),
+        frame=Frame(),
+        image_id=record.image_id,
+    )
 
 
 def grey_or_rgb(sample: Sample) -> UInt8[np.ndarray, "h w 3"]:
@@ -102,10 +83,11 @@ def write_examples(
     for number, row in enumerate(telling_rows(records, scores, rows, count)):
         record = records[row]
         sample = plain_view(record, settings, network)
-        found = attention_map(network, bank, record, row, sample)
+        found = attention_of(network, bank, record, row)
         names = (f"examples/{number}.png", f"examples/{number}_attention.png")
-        _save(folder / names[0], grey_or_rgb(sample))
-        _save(folder / names[1], overlay(sample, found))
+        seen = Picture(grey_or_rgb(sample), Frame(), None, record.modality)
+        save(Image.fromarray(seen.pixels), folder / names[0])
+        save(Image.fromarray(overlay(found, seen)), folder / names[1])
         side = " ".join(part for part in (record.laterality, record.view) if part)
         listed.append(
             {
@@ -115,13 +97,11 @@ def write_examples(
                 "score": round(score[row], 4),
                 "image": names[0],
                 "overlay": names[1],
-                "caption": side or record.modality,
+                "caption": f"{side or record.modality}; {found.method} map, {found.verdict}",
+                "method": found.method,
+                "unit": found.unit,
+                "verdict": found.verdict,
+                "notice": RESEARCH_USE_ONLY,
             }
         )
     write_text(folder / "examples.json", json.dumps(listed, indent=2))
-
-
-def _save(path: Path, pixels: UInt8[np.ndarray, "h w 3"]) -> None:
-    path.parent.mkdir(exist_ok=True)
-    with writing(path) as part:
-        Image.fromarray(pixels).save(part, format="PNG")

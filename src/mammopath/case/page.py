@@ -43,9 +43,9 @@ def _told(folder: Path, prediction: Prediction) -> dict[str, Any]:
         "links": links,
         "own": links.kind == OWN,
         "link_picture": _data(folder / "links.png"),
+        "link_kind": kind_of(links.verdict),
         "link_rows": [*_rows(links.to_tissue, "tissue"), *_rows(links.to_mammogram, "mammogram")],
         "images": [_image(folder, n, i) for n, i in enumerate(prediction.images, start=1)],
-        "methods": METHODS,
         "skipped": prediction.skipped,
         "provenance": _flat(prediction.provenance),
     }
@@ -85,8 +85,24 @@ def _image(folder: Path, number: int, seen: SeenImage) -> dict[str, Any]:
         "sha256": seen.sha256,
         "score": _score(seen.score),
         "spots": [_spot(s) for s in seen.spots],
-        "maps": [(name, METHODS[name].caption, seen.maps[name].verdict, _data(p)) for name, p in by_method],
+        "lesion_map": seen.maps["lesion"].verdict if "lesion" in seen.maps else "",
+        "maps": [
+            {
+                "told": METHODS[name].caption,
+                "verdict": seen.maps[name].verdict,
+                "kind": kind_of(seen.maps[name].verdict),
+                "data": _data(path),
+            }
+            for name, path in by_method
+        ],
     }
+
+
+def kind_of(verdict: str) -> str:
+    """How a verdict is coloured: ``good`` only where nothing is held against it."""
+    if verdict.startswith("failed"):
+        return "bad"
+    return "good" if verdict == "passed" else "warning"
 
 
 def _spot(spot: Any) -> dict[str, Any]:

@@ -19,6 +19,9 @@ from mammopath.maps.values import AttentionMap
 WIDTH, TILE, GAP, VIEW = 1200, 118, 22, 520
 """Of the picture of links: width, side of a patch, space between, height of a view."""
 
+HEAD, ROW, FOOT = 58, TILE + GAP + 22, 32
+"""Height of the titles of a direction, of a row of patches, and of the notice at the end."""
+
 PAPER, INK, QUIET, WARN = (255, 255, 255), (27, 31, 36), (77, 86, 97), (138, 59, 0)
 
 LINES = ((0, 114, 178), (213, 94, 0), (0, 121, 90), (170, 51, 119), (122, 79, 163))
@@ -40,38 +43,52 @@ def album(prediction: Prediction) -> Album:
     for seen in prediction.images:
         name = seen.record.image_id
         pixels[name] = read_image(seen.record.path).pixels
-        mark = seen.mark if seen.record.modality == "mammogram" else "tissue"
-        pictures[name] = picture(pixels[name], spacing=seen.record.spacing, mark=mark)
+        pictures[name] = picture(pixels[name], spacing=seen.record.spacing, mark=mark_of(seen))
     return Album(pixels, pictures)
 
 
 def link_picture(prediction: Prediction, kept: Album) -> Image.Image | None:
-    """Regions of one modality, joined to the patches of the other that belong to them; None without."""
+    """Regions of each modality, joined to the patches of the other that belong to them; None without any."""
     links = prediction.links
-    shown = [link for link in (links.to_tissue or links.to_mammogram) if link.patches][: len(LINES)]
-    if not shown:
+    both = (("tissue", links.to_tissue), ("mammogram", links.to_mammogram))
+    panels = [
+        _panel(prediction, kept, found, other) for other, found in both if any(x.patches for x in found)
+    ]
+    if not panels:
         return None
-    names = list(dict.fromkeys(link.image_id for link in shown))[:2]
-    shown = [link for link in shown if link.image_id in names]
-    height = max(VIEW, len(shown) * (TILE + GAP + 22)) + 100
-    page = Image.new("RGB", (WIDTH, height), PAPER)
-    draw = ImageDraw.Draw(page)
-    scales = _views(page, prediction, kept, names)
-    left = WIDTH - 5 * (TILE + GAP)
-    _text(draw, (left, 12), _title(links), 16, INK if links.kind == OWN else WARN)
-    for row, link in enumerate(shown):
-        top = 46 + row * (TILE + GAP + 22)
-        start = _region(draw, link, scales[link.image_id], row)
-        _row(page, draw, link, kept, start=start, at=(left, top), colour=LINES[row])
-    _text(draw, (12, height - 24), RESEARCH_USE_ONLY, 13, QUIET)
+    page = Image.new("RGB", (WIDTH, sum(p.height for p in panels) + FOOT), PAPER)
+    top = 0
+    for panel in panels:
+        page.paste(panel, (0, top))
+        top += panel.height
+    _text(ImageDraw.Draw(page), (12, page.height - FOOT + 8), RESEARCH_USE_ONLY, 13, QUIET)
     return page
 
 
-def _title(links: Links) -> str:
-    other = "tissue" if links.to_tissue else "mammogram"
+def _panel(prediction: Prediction, kept: Album, links: Sequence[Link], other: str) -> Image.Image:
+    """One direction: views with their regions on the left, rows of patches on the right."""
+    shown = [link for link in links if link.patches][: len(LINES)]
+    names = list(dict.fromkeys(link.image_id for link in shown))[:2]
+    shown = [link for link in shown if link.image_id in names]
+    page = Image.new("RGB", (WIDTH, HEAD + max(VIEW, len(shown) * ROW) + GAP), PAPER)
+    draw = ImageDraw.Draw(page)
+    scales = _views(page, prediction, kept, names)
+    left = WIDTH - 5 * (TILE + GAP)
+    title, told = _title(prediction.links, other)
+    _text(draw, (left, 10), title, 16, INK if prediction.links.kind == OWN else WARN)
+    _text(draw, (left, 32), told, 13, QUIET if prediction.links.verdict == "passed" else WARN)
+    for row, link in enumerate(shown):
+        start = _region(draw, link, scales[link.image_id], row)
+        _row(page, draw, link, kept, start=start, at=(left, HEAD + row * ROW), colour=LINES[row])
+    return page
+
+
+def _title(links: Links, other: str) -> tuple[str, str]:
+    """What is shown, and the verdict of the audit."""
+    told = f"Link by {links.by}. Sanity: {links.verdict}."
     if links.kind == OWN:
-        return f"{other.capitalize()} patches of this patient, by {links.by}"
-    return f"{other.upper()} OF REFERENCE CASES, NOT THIS PATIENT"
+        return f"{other.capitalize()} patches of this patient", told
+    return f"{other.upper()} OF REFERENCE CASES, NOT THIS PATIENT", told
 
 
 def _views(
@@ -88,10 +105,16 @@ def _views(
         scale = min((room - 12) / drawn.width, VIEW / drawn.height)
         drawn = drawn.resize((round(drawn.width * scale), round(drawn.height * scale)))
         left = 12 + number * room
-        page.paste(drawn, (left, 46))
-        _text(draw, (left, 12), seen.mark, 16, INK)
-        found[name] = (float(left), 46.0, scale * small.frame.scale_x)
+        page.paste(drawn, (left, HEAD))
+        _text(draw, (left, 10), mark_of(seen), 16, INK)
+        _text(draw, (left, 32), f"{guide(seen).method} map", 13, QUIET)
+        found[name] = (float(left), float(HEAD), scale * small.frame.scale_x)
     return found
+
+
+def mark_of(seen: SeenImage) -> str:
+    """What an image is called on pictures: side and view, or that it is tissue."""
+    return seen.mark if seen.record.modality == "mammogram" else "tissue"
 
 
 def guide(seen: SeenImage) -> AttentionMap:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 
 import matplotlib
 import numpy as np
@@ -23,8 +24,8 @@ STRENGTH = 0.6
 COLOURS = "inferno"
 """Perceptually uniform, in order of lightness, readable without colour vision."""
 
-BAR, STRIP = 96, 46
-"""Width of the column with the colour bar; height of the strip below the image."""
+BAR, LINE = 96, 19
+"""Width of the column with the colour bar; height of a line of the text below the image."""
 
 BEYOND = (214, 217, 221)
 """What a crop shows beside its image."""
@@ -83,7 +84,11 @@ def sheet(found: AttentionMap, seen: Picture, *, boxes: tuple[Box, ...] = ()) ->
     """The overlay with everything a reader needs beside it: marks, bars, method, unit, verdict, notice."""
     base = overlay(found, seen)
     height, width = base.shape[:2]
-    page = Image.new("RGB", (max(width, 330) + BAR, max(height, 220) + STRIP), PAPER)
+    told = f"{found.method} map, {found.unit}. Sanity: {found.verdict}."
+    across = max(width, 330) + BAR
+    lines = [*wrap(told, width=across // 7), RESEARCH_USE_ONLY]
+    strip = 8 + LINE * len(lines)
+    page = Image.new("RGB", (across, max(height, 220) + strip), PAPER)
     page.paste(Image.fromarray(base), (0, 0))
     draw = ImageDraw.Draw(page)
     for number, box in enumerate(boxes, start=1):
@@ -91,9 +96,8 @@ def sheet(found: AttentionMap, seen: Picture, *, boxes: tuple[Box, ...] = ()) ->
     _write(draw, (8, 6), seen.mark, size=20)
     _scale_bar(draw, seen, height)
     _colour_bar(page, draw, found, height=max(height, 220))
-    verdict = f"{found.method} map, {found.unit}. Sanity: {found.verdict}."
-    _write(draw, (8, page.height - STRIP + 5), verdict, size=13)
-    _write(draw, (8, page.height - STRIP + 24), RESEARCH_USE_ONLY, size=12)
+    for number, line in enumerate(lines):
+        _write(draw, (8, page.height - strip + 4 + LINE * number), line, size=13)
     return page
 
 
