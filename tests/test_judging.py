@@ -216,10 +216,26 @@ def test_a_study_of_stages_becomes_a_submission_to_camelyon16(tmp_path: Path) ->
     assert read_camelyon16_slides(tmp_path / "out" / "slides.csv") == {"a": 0.75, "b": 0.25}
     found = read_camelyon16_detections(tmp_path / "out" / "detections")
     assert {name: rows.tolist() for name, rows in found.items()} == {"a": [[0.9, 10.0, 20.0]], "b": []}
-    for text in (b"{}", b"[]", b"x", json.dumps({"nodes": [{"slide": "a", "note": ""}]}).encode()):
+    for text in (b"{}", b"[]", b"[1]", b"x", json.dumps({"nodes": [{"slide": "a", "note": ""}]}).encode()):
         put(tmp_path / "study" / "stages.json", text)
         told = run("submit", "camelyon16", tmp_path / "study", "--out", tmp_path / "out")
         assert isinstance(told.exception, DataError)
+
+
+def test_predicted_slides_become_a_submission_to_camelyon16(tmp_path: Path) -> None:
+    folder = tmp_path / "predictions"
+    columns = "slide,confidence,x,y,x_um,y_um,length_um,area_um2,size_class"
+    put(folder / "predictions.csv", b"slide,path,score\na,a.tif,0.75\nb,b.tif,0.25\nc,c.tif,\n")
+    put(folder / "detections.csv", f"{columns}\na,0.9,10.6,20.0,1,1,1,1,itc\n".encode())
+    assert "c: could not be read" in done("submit", "camelyon16", folder, "--out", tmp_path / "out")
+    assert read_camelyon16_slides(tmp_path / "out" / "slides.csv") == {"a": 0.75, "b": 0.25}
+    found = read_camelyon16_detections(tmp_path / "out" / "detections")
+    assert {name: rows.tolist() for name, rows in found.items()} == {"a": [[0.9, 10.0, 20.0]], "b": []}
+    (folder / "detections.csv").write_text("slide,x\na,1\n")
+    told = run("submit", "camelyon16", folder, "--out", tmp_path / "out")
+    assert "is no finished mammopath slides predict" in str(told.exception)
+    told = run("submit", "camelyon16", tmp_path / "out", "--out", tmp_path / "other")
+    assert "holds neither stages.json nor predictions.csv" in str(told.exception)
 
 
 def test_predicted_fields_become_a_submission_to_bach(tmp_path: Path) -> None:

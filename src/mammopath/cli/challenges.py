@@ -128,18 +128,20 @@ def score_bach(
 
 
 def submit_camelyon16(
-    study: Annotated[Path, typer.Argument(help="Folder of a finished `mammopath slides stages`.")],
+    said: Annotated[
+        Path, typer.Argument(help="Folder of a finished `mammopath slides predict` or `slides stages`.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder that gets slides.csv and detections/.")],
 ) -> None:
-    """Write what a study says of its slides in the formats of CAMELYON16: probabilities and detections.
+    """Write what a run said of slides in the formats of CAMELYON16: probabilities and detections.
 
     `slides stages` writes the submission of CAMELYON17 itself.
 
-    Example: `mammopath submit camelyon16 runs/camelyon17 --out submission`
+    Example: `mammopath submit camelyon16 predictions --out submission`
     """
-    from mammopath.export.submissions import write_study_camelyon16
+    from mammopath.export.submissions import write_said_camelyon16
 
-    count, unread = write_study_camelyon16(study, out)
+    count, unread = write_said_camelyon16(said, out)
     for name in unread:
         say(f"{name}: could not be read, so it has no score")
     typer.echo(f"{count} slides -> {out}")

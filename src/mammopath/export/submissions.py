@@ -19,6 +19,9 @@ T = TypeVar("T")
 SLIDES, DETECTIONS = "slides.csv", "detections"
 """Of a submission to CAMELYON16: the file of task 2 and the folder of task 1."""
 
+Said = tuple[str, float, Float[np.ndarray, "_ 3"]]
+"""Of a slide: its name, probability of metastases (NaN where it was not read), detections."""
+
 
 def read_camelyon16_slides(path: Path) -> dict[str, float]:
     """Probability of metastases by slide: rows ``slide,probability``, with or without a header.
@@ -56,11 +59,11 @@ def read_bach(path: Path) -> dict[str, int]:
     return _demand(found, path, "n001,0")
 
 
-def write_study_camelyon16(study: Path, out: Path) -> tuple[int, list[str]]:
-    """Write the slides of a finished ``mammopath slides stages`` in the formats of CAMELYON16.
+def write_said_camelyon16(said: Path, out: Path) -> tuple[int, list[str]]:
+    """Write what was said of slides in the formats of CAMELYON16.
 
     Args:
-        study: its folder, with ``stages.json``.
+        said: folder of a finished ``mammopath slides stages`` or ``mammopath slides predict``.
         out: gets ``slides.csv`` and a file in ``detections`` for each slide.
 
     Returns:
@@ -69,20 +72,11 @@ def write_study_camelyon16(study: Path, out: Path) -> tuple[int, list[str]]:
     Raises:
         DataError: not such a folder.
     """
-    path = study / "stages.json"
-    nodes = _json(path).get("nodes")
-    if not isinstance(nodes, list) or not all(isinstance(node, dict) for node in nodes):
-        raise DataError(f"{path}: lists no nodes; give the folder of a finished mammopath slides stages")
-    try:
-        read = {node["slide"]: node for node in nodes if not node["note"]}
-        scores = {name: float(node["score"]) for name, node in read.items()}
-        places = {name: _rows(node["detections"]) for name, node in read.items()}
-        unread = [str(node["slide"]) for node in nodes if node["note"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: a node lacks its score or its detections ({error})") from None
+    slides = list(_predicted(said) if (said / "predictions.csv").is_file() else _staged(said))
+    scores = {name: score for name, score, _ in slides if not math.isnan(score)}
     write_camelyon16_slides(out / SLIDES, scores)
-    write_camelyon16_detections(out / DETECTIONS, places)
-    return len(scores), unread
+    write_camelyon16_detections(out / DETECTIONS, {name: rows for name, _, rows in slides if name in scores})
+    return len(scores), [name for name, score, _ in slides if math.isnan(score)]
 
 
 def write_predicted_bach(predictions: Path, path: Path) -> tuple[int, list[str]]:
@@ -126,12 +120,38 @@ def _tissue(path: Path) -> Iterator[Mapping[str, Any]]:
             raise DataError(f"{path}:{number}: is no prediction ({error})") from None
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _staged(study: Path) -> Iterator[Said]:
+    """Nodes of ``stages.json``."""
+    path = study / "stages.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as a finished study ({error})") from None
-    return found if isinstance(found, dict) else {}
+        for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]:
+            score = math.nan if node["score"] is None else float(node["score"])
+            yield node["slide"], score, _rows(node["detections"])
+    except OSError:
+        raise DataError(
+            f"{study}: holds neither stages.json nor predictions.csv; give the folder of a finished "
+            "mammopath slides stages or slides predict"
+        ) from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: is no finished study of stages ({error!r})") from None
+
+
+def _predicted(folder: Path) -> Iterator[Said]:
+    """Slides of ``predictions.csv`` with the rows of ``detections.csv``."""
+    places: dict[str, list[tuple[float, float, float]]] = {}
+    try:
+        for row in _table(folder / "detections.csv"):
+            place = (float(row["confidence"]), float(row["x"]), float(row["y"]))
+            places.setdefault(row["slide"], []).append(place)
+        for row in _table(folder / "predictions.csv"):
+            score = float(row["score"]) if row["score"] else math.nan
+            yield row["slide"], score, _rows(places.get(row["slide"], []))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{folder}: is no finished mammopath slides predict ({error!r})") from None
+
+
+def _table(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
 
 
 def _rows(detections: Sequence[Sequence[float]]) -> Float[np.ndarray, "n 3"]:
