@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -10,9 +11,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+from torch import Tensor
 
 from mammopath.errors import DataError
-from mammopath.features import TokenBank
 from mammopath.metrics.ranking import auc
 from mammopath.predict import Scores
 from mammopath.types import MODALITIES, Record
@@ -22,6 +23,15 @@ C_GRID = (1e-4, 1e-3, 1e-2, 1e-1)
 
 C_DEFAULT = 1e-2
 """Where nothing can be chosen: a strong penalty, as there is next to nothing to learn from."""
+
+
+@runtime_checkable
+class Statistics(Protocol):
+    """A bank that tells statistics of its images."""
+
+    def statistics(self, row: int) -> Tensor:
+        """Of one image: a row for each block that is known."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -34,7 +44,7 @@ class Choice:
 
 
 def logreg_scores(
-    bank: TokenBank, records: Sequence[Record], train: Sequence[int], score: Sequence[int]
+    bank: Statistics, records: Sequence[Record], train: Sequence[int], score: Sequence[int]
 ) -> tuple[Scores, dict[str, Choice]]:
     """Fit on ``train`` and score ``score``, per modality.
 
@@ -101,7 +111,7 @@ def patient_means(
     return np.array([np.mean(sums[key]) for key in keys], dtype=float)
 
 
-def _features(bank: TokenBank, rows: Sequence[int]) -> Float[np.ndarray, "n depth s"]:
+def _features(bank: Statistics, rows: Sequence[int]) -> Float[np.ndarray, "n depth s"]:
     return np.stack([bank.statistics(row).numpy() for row in rows])
 
 

@@ -24,7 +24,9 @@ from mammopath.model.weights import build_network
 from mammopath.parallel import device_of, processes
 from mammopath.progress import Track, silent
 from mammopath.settings import DataSettings, RunSettings
+from mammopath.slides.cohort import MixedBank, mixed, slide_files, slide_settings
 from mammopath.sources import SOURCES
+from mammopath.sources.slides import is_slide
 from mammopath.sources.source import check_counts
 from mammopath.tensors import Sample
 from mammopath.types import Record, Skipped
@@ -42,6 +44,7 @@ class Bench:
         stamp: what a reader of any single output must know (``evaluate.stamp``); empty for nothing.
         store: activations at the cut, ``keys`` their names; none where the trunk is trained from images.
         samples: plain views kept in memory where there is no store.
+        bags: files of features of the records that are whole slides, by row.
     """
 
     records: Sequence[Record]
@@ -52,12 +55,24 @@ class Bench:
     keys: Sequence[ViewKeys] = ()
     samples: dict[int, Sample] = field(default_factory=dict)
     stamp: str = ""
+    bags: Mapping[int, Path] = field(default_factory=dict)
 
     def bank(self, labels: Labels, settings: RunSettings, network: Network) -> Bank:
         """Where batches get their content."""
         if self.store:
-            return TokenBank(self.store, self.keys, labels)
+            return self.stored(labels, settings, prefix=network.shape.prefix)
         return SampleBank(self.records, labels, settings, network, kept=self.samples)
+
+    def stored(self, labels: Labels, settings: RunSettings, *, prefix: int = 1) -> TokenBank | MixedBank:
+        """What the store holds, and bags of slides where there are any; ``prefix`` tokens of the network.
+
+        Raises:
+            ConfigError: the trunk is trained from images, so nothing is stored.
+        """
+        if not self.store:
+            raise ConfigError("this needs a frozen trunk: set model.train_trunk: none and model.weights")
+        tokens = TokenBank(self.store, self.keys, labels)
+        return mixed(tokens, self.bags, self.records, settings, prefix=prefix) if self.bags else tokens
 
 
 def data_facts(bench: Bench) -> dict[str, Any]:
@@ -112,17 +127,33 @@ def prepare_bench(
     """
     cohort = read_cohort(settings.data)
     records = [cohort.records[i] for i in thin(cohort.records, limit=settings.data.limit, seed=0)]
+    slides = [r for r in records if is_slide(r)]
+    if slides:
+        slide_settings(settings)  # before anything is read
     network = build_network(settings.model)
     if network.lower_is_frozen():
         store = TokenStore(cache)
-        readable, unread = _present(records)
+        readable, unread = _present([r for r in records if not is_slide(r)])
         keys = token_keys(readable, network, settings)
         wanted = [Wanted(r, names) for r, names in zip(readable, keys, strict=True)]
-        unread += fill(store, wanted, settings, workers=fill_workers(settings), track=track)
-        bad = {s.where for s in unread}
-        kept = [i for i, r in enumerate(readable) if r.image_id not in bad]
-        records, keys = [readable[i] for i in kept], [keys[i] for i in kept]
-        bench = Bench(records, [*cohort.skipped, *unread], cohort.fingerprint, cohort.sources, store, keys)
+        workers = fill_workers(settings)
+        unread += fill(store, wanted, settings, workers=workers, track=track)
+        views = {r.image_id: names for r, names in zip(readable, keys, strict=True)}
+        for one in unread:
+            views.pop(one.where, None)
+        bags, more = (
+            slide_files(slides, settings, cache, workers=workers, track=track) if slides else ({}, [])
+        )
+        records = [r for r in records if r.image_id in views or r.image_id in bags]
+        bench = Bench(
+            records,
+            [*cohort.skipped, *unread, *more],
+            cohort.fingerprint,
+            cohort.sources,
+            store,
+            [views.get(r.image_id, {}) for r in records],
+            bags={i: bags[r.image_id] for i, r in enumerate(records) if r.image_id in bags},
+        )
     else:
         records, samples, unread = _samples(records, network, settings, track=track)
         skipped = [*cohort.skipped, *unread]
@@ -132,7 +163,7 @@ def prepare_bench(
 
 
 def fill_workers(settings: RunSettings) -> int:
-    """Processes that fill the store: one for a graphics card, which it keeps busy, and one inside a worker."""
+    """Processes that fill the store: one keeps a graphics card busy, and inside a worker there is one."""
     if device_of(settings.device).type != "cpu" or multiprocessing.parent_process() is not None:
         return 1
     return processes(settings.workers, threads=settings.threads)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mammopath.metrics.froc import Marks, Regions, froc, froc_statistic, mark, pointing_hit
 from mammopath.metrics.intervals import Interval, Statistic, bootstrap
+from mammopath.sources.slides import is_slide
 from mammopath.tensors import Batch, Output
 from mammopath.types import Modality, Record
 
@@ -90,8 +91,8 @@ def views(output: Output, batch: Batch, records: Sequence[Record], *, lesion_map
     found = []
     for i, record in enumerate(records):
         valid, lesion = batch.valid[i].cpu(), batch.lesion[i].cpu()
-        if batch.grid is None or not valid.any() or lesion[valid].isnan().any():
-            continue
+        if batch.grid is None or is_slide(record) or not valid.any() or lesion[valid].isnan().any():
+            continue  # patches of a bag lie nowhere
         rows, columns = batch.grid[i].tolist()
         maps = {"attention": output.attention[i].cpu().double() * valid.sum()}
         if lesion_map:

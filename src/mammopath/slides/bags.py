@@ -25,13 +25,14 @@ PIXELS = 4
 class BagBank:
     """Bags of records that are slides; one token is one patch.
 
-    A draw of 0 is the whole slide; any other draw is ``patches`` of it, new ones each time. The prefix
-    tokens of a bag are the mean of its patches.
+    A draw of 0 is the whole slide, or always the same part of it; any other draw is ``patches`` of it, new
+    ones each time. The prefix tokens of a bag are the mean of its patches.
 
     Attributes:
         files: of features, by row. records: all of them. labels: of all records.
         prefix: number of prefix tokens of the network.
         patches: at most so many are drawn for a step.
+        look: at most so many, evenly over the slide, are its draw 0; 0 for all.
         seed: of the draws.
         budget: bytes of features to keep in memory; of slides beyond it, drawn patches alone are read.
         shares: share of tumour of every patch of the slides that were asked for.
@@ -42,6 +43,7 @@ class BagBank:
     labels: Labels
     prefix: int
     patches: int = 256
+    look: int = 0
     seed: int = 0
     budget: int = 1 << 30
     drawn: int = 0
@@ -56,11 +58,7 @@ class BagBank:
     def bag(self, pick: Pick) -> Stored:
         """A slide as tokens, as many as were drawn."""
         share = self._share(pick.row)
-        rows: Int[np.ndarray, " n"] | slice = slice(None)
-        if pick.draw and len(share) > self.patches:
-            self.drawn += 1
-            rng = np.random.default_rng([self.seed, self.drawn, pick.row])
-            rows = np.sort(rng.choice(len(share), self.patches, replace=False))
+        rows = self._rows(pick, len(share))
         values, share = torch.from_numpy(self._values(pick.row, rows)), share[rows]
         head = values.mean(dim=0, keepdim=True).expand(self.prefix, -1)
         return Stored(
@@ -70,6 +68,16 @@ class BagBank:
             torch.zeros(0, 0),
             torch.tensor([1, len(values)]),
         )
+
+    def _rows(self, pick: Pick, count: int) -> Int[np.ndarray, " n"] | slice:
+        """Which of ``count`` patches a pick shows."""
+        if pick.draw and count > self.patches:
+            self.drawn += 1
+            rng = np.random.default_rng([self.seed, self.drawn, pick.row])
+            return np.sort(rng.choice(count, self.patches, replace=False))
+        if not pick.draw and self.look and count > self.look:
+            return np.linspace(0, count - 1, self.look).astype(np.int64)
+        return slice(None)
 
     def _values(self, row: int, rows: Int[np.ndarray, " n"] | slice) -> Float32[np.ndarray, "_ d"]:
         if row in self.kept:

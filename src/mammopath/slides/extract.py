@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -62,20 +63,26 @@ def extract(
     return [made.get(name) or read_outcome(job, name) for name in slides]
 
 
-def _claim(job: Job, network: Network) -> str:
-    """Write down what the folder's features are made with, or see that it is the same as before.
-
-    Only what their numbers depend on is compared, so that a folder serves every command.
-    """
-    told = dump(job.settings)
-    made_with = {
+def made_with(settings: SlideSettings, network: Network) -> dict[str, Any]:
+    """All that the numbers of features depend on, and ``recipe``, a hash of it."""
+    told = dump(settings)
+    found = {
         "patches": told["patches"],
         "precision": told["precision"],
         "encoder": told["trunk"]["encoder"],
         "block": told["trunk"]["block"],
         "trunk": network.lower_fingerprint(),
     }
-    recipe = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()
+    return found | {"recipe": hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()}
+
+
+def _claim(job: Job, network: Network) -> str:
+    """Write down what the folder's features are made with, or see that it is the same as before.
+
+    Only what their numbers depend on is compared, so that a folder serves every command.
+    """
+    made = made_with(job.settings, network)
+    recipe = str(made["recipe"])
     path = job.out / RECIPE
     if path.exists() and (before := json.loads(path.read_text())["recipe"]) != recipe:
         raise ConfigError(
@@ -83,8 +90,9 @@ def _claim(job: Job, network: Network) -> str:
             " take another folder with --out"
         )
     if not path.exists():
+        told = dump(job.settings)
         settings = {name: told[name] for name in ("patches", "trunk", "precision")}
-        whole = {"recipe": recipe, "version": __version__, "settings": settings, **made_with}
+        whole = {**made, "version": __version__, "settings": settings}
         write_text(path, json.dumps(whole, indent=1))
     return recipe
 

@@ -76,7 +76,7 @@ def train_bags(
         domains={m: len(names) for m, names in sites.items()},
         steps=settings.train.steps,
     ).to(network.device())
-    bank = BagBank(files, records, labels, network.shape.prefix, settings.bag, settings.seed)
+    bank = BagBank(files, records, labels, network.shape.prefix, settings.bag, seed=settings.seed)
     log: list[Row] = []
     watch = Watch(lambda now: {"score": _auc(now, files, records, val)}, log=log.append, track=track)
     best = fit(

@@ -9,7 +9,7 @@ from mammopath.errors import DataError, ImageReadError
 from mammopath.images.annotations import read_drawing
 from mammopath.images.outlines import Meaning, Outline, Reading, interpret
 from mammopath.images.slide import open_slide
-from mammopath.types import Skipped, Spacing, SpacingSource
+from mammopath.types import Record, Skipped, Spacing, SpacingSource
 
 SLIDE = {"image": "slide"}
 """Attribute of records that are whole slides, and not fields or patches."""
@@ -26,6 +26,11 @@ _NOT_SLIDES = re.compile(r"mask|evaluation|background|thumbnail|ground_?truth|__
 
 _SAME_UM = 0.05
 """Part by which the sizes of pixels in a drawing and a slide may differ: rounding."""
+
+
+def is_slide(record: Record) -> bool:
+    """Whether a record is a whole slide."""
+    return record.attributes.items() >= SLIDE.items()
 
 
 @dataclass(frozen=True, slots=True)
