@@ -110,9 +110,16 @@ def _spot(spot: Any) -> dict[str, Any]:
         "number": spot.number,
         "score": f"{spot.score:.2f}",
         "box": ", ".join(f"{v:.0f}" for v in spot.box),
-        "size": "unknown" if spot.mm is None else f"{spot.mm[0]:.1f} x {spot.mm[1]:.1f} mm",
+        "size": _size(spot.mm),
         "point": f"{spot.point[0]:.0f}, {spot.point[1]:.0f}",
     }
+
+
+def _size(mm: tuple[float, float] | None) -> str:
+    """In millimetres, or in micrometres where those say more."""
+    if mm is None:
+        return "unknown"
+    return f"{mm[0]:.1f} x {mm[1]:.1f} mm" if min(mm) >= 1 else f"{1000 * mm[0]:.0f} x {1000 * mm[1]:.0f} um"
 
 
 def _rows(found: tuple[Link, ...], other: str) -> list[dict[str, Any]]:

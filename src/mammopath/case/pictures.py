@@ -73,6 +73,7 @@ def _panel(prediction: Prediction, kept: Album, links: Sequence[Link], other: st
     page = Image.new("RGB", (WIDTH, HEAD + max(VIEW, len(shown) * ROW) + GAP), PAPER)
     draw = ImageDraw.Draw(page)
     scales = _views(page, prediction, kept, names)
+    lowest = max(round(scales[n][2] * len(kept.pixels[n])) for n in names)
     left = WIDTH - 5 * (TILE + GAP)
     title, told = _title(prediction.links, other)
     _text(draw, (left, 10), title, 16, INK if prediction.links.kind == OWN else WARN)
@@ -80,7 +81,7 @@ def _panel(prediction: Prediction, kept: Album, links: Sequence[Link], other: st
     for row, link in enumerate(shown):
         start = _region(draw, link, scales[link.image_id], row)
         _row(page, draw, link, kept, start=start, at=(left, HEAD + row * ROW), colour=LINES[row])
-    return page
+    return page.crop((0, 0, WIDTH, HEAD + max(lowest, len(shown) * ROW) + GAP))
 
 
 def _title(links: Links, other: str) -> tuple[str, str]:
@@ -99,14 +100,16 @@ def _views(
     room = (WIDTH - 5 * (TILE + GAP) - 40) // len(names)
     draw = ImageDraw.Draw(page)
     for number, name in enumerate(names):
-        seen = next(i for i in prediction.images if i.record.image_id == name)
+        place, seen = next(
+            (k, i) for k, i in enumerate(prediction.images, start=1) if i.record.image_id == name
+        )
         small = kept.pictures[name]
         drawn = Image.fromarray(overlay(guide(seen), small))
         scale = min((room - 12) / drawn.width, VIEW / drawn.height)
         drawn = drawn.resize((round(drawn.width * scale), round(drawn.height * scale)))
         left = 12 + number * room
         page.paste(drawn, (left, HEAD))
-        _text(draw, (left, 10), mark_of(seen), 16, INK)
+        _text(draw, (left, 10), f"{place}. {mark_of(seen)}", 16, INK)
         _text(draw, (left, 32), f"{guide(seen).method} map", 13, QUIET)
         found[name] = (float(left), float(HEAD), scale * small.frame.scale_x)
     return found
