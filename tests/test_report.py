@@ -330,6 +330,18 @@ def test_gaps_are_paired_on_the_test_split_and_have_limits(folder):
     assert over["all", "worst"] == replace(worst, modality="all", scope="worst")
 
 
+def test_coverage_at_home_stands_beside_that_of_held_out_sites(folder):
+    rows = list(csv.DictReader((folder / "tables" / "calibration.csv").read_text().splitlines()))
+    home = [r for r in rows if r["site"].endswith("at home")]
+    methods = {r["label"] for r in rows}
+    assert {(r["site"], r["label"]) for r in home} == {
+        (f"{m}, at home", label) for m in ("mammogram", "pathology") for label in methods
+    }
+    assert rows[-len(home) :] == home
+    covered = [float(r[k]) for r in home for k in ("coverage_negative", "coverage_positive")]
+    assert np.mean(covered) == pytest.approx(0.9, abs=0.06)
+
+
 def test_transfer_at_home_is_near_nominal():
     rng = np.random.default_rng(0)
     labels = (rng.random(4000) < 0.4).astype(float)

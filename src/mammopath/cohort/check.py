@@ -169,7 +169,12 @@ def _shared_pixels(records: Sequence[Record], looks: Mapping[int, Look]) -> Iter
             "of one patient have the same pixels",
             itertools.filterfalse(apart, pairs),
         ),
-        ("warning", "similar_images", "of different patients or sites look the same", filter(apart, near)),
+        (
+            "leak",
+            "similar_images",
+            "of different patients or sites look the same",
+            filter(apart, near),
+        ),
     )
     for severity, code, what, chosen in kinds:
         if told := names(chosen):

@@ -36,7 +36,7 @@ from mammopath.report.knowledge import map_rows, probe_rows, retrieval_rows, tol
 from mammopath.report.overview import overview, prominent
 from mammopath.report.pictures import example_pictures, failure_pictures
 from mammopath.report.sections import calibration_rows, cost_rows, ingredient_rows, training_figures, versions
-from mammopath.report.study import Study, read_json, read_study, reference_of
+from mammopath.report.study import Study, judged_at_home, read_json, read_study, reference_of
 from mammopath.report.subgroups import subgroup_rows
 from mammopath.report.tables import (
     SiteRow,
@@ -120,7 +120,10 @@ def _tables(study: Study, rows: Sequence[SiteRow], every: Sequence[SiteRow]) -> 
         "mean_limits": mean_intervals(sites),
         "comparisons": compared,
         "ablation": ablation_rows(study, compared),
-        "calibration": calibration_rows([j for j in study.judged if j.label in shown]),
+        "calibration": [
+            *calibration_rows([j for j in study.judged if j.label in shown]),
+            *calibration_rows([j for j in judged_at_home(study) if j.label in shown]),
+        ],
         "trust": trust_rows(study),
         "subgroups": subgroup_rows(study, reference),
         "effects": effects(study.lines),

@@ -71,7 +71,7 @@ def training_figures(study: Study, styles: Mapping[str, int]) -> list[Figure]:
 
 
 def calibration_rows(judged: Sequence[Judged]) -> list[CalibrationRow]:
-    """One row per site and method."""
+    """One row per site and method, mean over seeds."""
     rows = []
     for (_, site), group in by_site(judged).items():
         for label, runs in by_label(group).items():

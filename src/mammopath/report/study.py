@@ -192,6 +192,24 @@ def _judge(folder: Path, line: Line, units: Units) -> Judged | str:
     return Judged(line, _cases(test, units.of(line["site"])), validation)
 
 
+def judged_at_home(study: Study) -> list[Judged]:
+    """In-domain runs judged on the test parts of all their sites together, per modality.
+
+    There, cases are like those of validation, so what was settled on validation must hold what it promises.
+    """
+    found: dict[tuple[str, str], Judged] = {}
+    units = units_told(study.config)
+    for line in study.lines:
+        path = study.folder / "runs" / line["run"] / "predictions.parquet"
+        key = (line["run"], line["modality"])
+        if line["held_out"] or key in found or not path.exists():
+            continue
+        table = by_unit(pl.read_parquet(path), units).filter(modality=line["modality"])
+        test, val = (_cases(table.filter(part=part), "mixed") for part in ("test", "val"))
+        found[key] = Judged({**line, "site": f"{line['modality']}, at home"}, test, val)
+    return list(found.values())
+
+
 def split_cases(study: Study, run: str, line: Line) -> Cases | None:
     """A run's cases in the fixed test part of a line's site and modality; None without its predictions."""
     path = study.folder / "runs" / run / "predictions.parquet"
