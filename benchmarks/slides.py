@@ -1,28 +1,54 @@
-"""Slides: tissue, patches read and embedded, against a loop over OpenSlide's read_region; memory, workers.
+"""Slides: patches read and embedded, tissue, memory, workers, against a loop over OpenSlide's read_region.
 
-    python benchmarks/slides.py [--side 20000] [--patches 2000] [--weights WEIGHTS.safetensors]
+    python benchmarks/slides.py [--side 20000] [--patches 1000] [--rounds 5] [--weights WEIGHTS.safetensors]
+                                [--no-embed] [--tiatoolbox PYTHON] [--out FILE.json]
 
 Paints a phantom pyramid of JPEG tiles of 256 pixels in a temporary folder. Each measurement is a process of
-its own, so that its peak memory is its own; rates are per second of processor time, which a busy machine
-changes little; wall seconds stand beside them. "cold" drops the file from the page cache first. Prints JSON.
+its own, so that its peak memory is its own; it opens the slide and reads four patches before its clock runs.
+All measurements of a round follow one another, so that other work on the machine meets them alike; what is
+printed is the median over rounds, of ratios too. Rates and ratios are per second of processor time, which a
+busy machine changes little; rates per second of the clock stand beside them. "cold" drops the file from the
+page cache first. ``--tiatoolbox`` names the Python of another environment, in which TIAToolbox's patch
+extraction reads the same patches. Readers must see the same pixels; where one does not, the JSON says so.
 """
 # ruff: noqa: PLC0415 - each process imports what it measures, and nothing else counts as its memory
 
 import argparse
 import json
-import multiprocessing
 import os
 import re
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 SIDE = 256
 
+Places = list[tuple[int, int]]
+"""Left upper corners of patches in level-0 pixels."""
+
+Pixel = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One measurement: what is done, on which slide and places, in which Python, from a cold cache or not."""
+
+    work: str
+    path: Path
+    places: Places
+    python: str = sys.executable
+    cold: bool = False
+    weights: str = ""
+
 
 def paint(path: Path, side: int) -> float:
-    """Seconds to paint a slide with stroma, lymph node and a tumour."""
+    """Processor seconds to paint a slide with stroma, lymph node and a tumour."""
     from mammopath.phantom.shapes import Ellipse
     from mammopath.phantom.sites import SITES
     from mammopath.phantom.slide import Area, SlidePlan, write_slide
@@ -36,7 +62,7 @@ def paint(path: Path, side: int) -> float:
     return time.process_time() - started
 
 
-def corners(side: int, count: int, *, first: int, step: int) -> list[tuple[int, int]]:
+def corners(side: int, count: int, *, first: int, step: int) -> Places:
     """Corners row by row from the middle of the slide's height, where there is tissue."""
     across = (side - SIDE - first) // step
     rows = -(-count // across)
@@ -45,85 +71,129 @@ def corners(side: int, count: int, *, first: int, step: int) -> list[tuple[int, 
     return [(first + step * (i % across), top + step * (i // across)) for i in range(count)]
 
 
-def ours(path: Path, places: list[tuple[int, int]]) -> int:
+def mammopath(path: Path) -> Callable[[Places], int]:
     from mammopath.images.slide import open_slide
 
     slide = open_slide(path)
     um = slide.spacing.um_x
-    return sum(int(slide.read(x, y, size=(SIDE, SIDE), um=um)[0, 0, 0]) for x, y in places)
+    return lambda places: sum(int(slide.read(x, y, size=(SIDE, SIDE), um=um)[0, 0, 0]) for x, y in places)
 
 
-def openslide_loop(path: Path, places: list[tuple[int, int]]) -> int:
+def openslide_loop(path: Path) -> Callable[[Places], int]:
     import numpy as np
     import openslide
 
-    slide = openslide.OpenSlide(path)
-    return sum(
-        int(np.asarray(slide.read_region((x, y), 0, (SIDE, SIDE)).convert("RGB"))[0, 0, 0]) for x, y in places
-    )
+    slide, size = openslide.OpenSlide(path), (SIDE, SIDE)
+
+    def read(x: int, y: int) -> int:
+        return int(np.asarray(slide.read_region((x, y), 0, size).convert("RGB"))[0, 0, 0])
+
+    return lambda places: sum(read(x, y) for x, y in places)
 
 
-def tissue(path: Path, places: list[tuple[int, int]]) -> int:
+def tiatoolbox(path: Path) -> Callable[[Places], int]:
+    import pandas
+    from tiatoolbox.tools.patchextraction import get_patch_extractor
+    from tiatoolbox.wsicore.wsireader import WSIReader
+
+    slide = WSIReader.open(path)
+
+    def read(places: Places) -> int:
+        middles = pandas.DataFrame([(x + SIDE // 2, y + SIDE // 2) for x, y in places], columns=["x", "y"])
+        patches = get_patch_extractor(
+            "point",
+            input_img=slide,
+            locations_list=middles,
+            patch_size=(SIDE, SIDE),
+            resolution=0,
+            units="level",
+        )
+        return sum(int(patch[0, 0, 0]) for patch in patches)
+
+    return read
+
+
+def tissue(path: Path) -> Callable[[Places], int]:
     from mammopath.images.slide import open_slide
     from mammopath.prepare.tissue import find_tissue
 
-    return int(find_tissue(open_slide(path)).mask.sum())
+    slide = open_slide(path)
+    return lambda places: int(find_tissue(slide).mask.sum()) if len(places) > 4 else 0
 
 
-def embed(path: Path, places: list[tuple[int, int]], weights: Path | None = None) -> int:
+def vit(path: Path, weights: str) -> Callable[[Places], int]:
+    import numpy as np
     import torch
 
     from mammopath.images.slide import open_slide
-    from mammopath.prepare.patches import patch_grid, stream
-    from mammopath.prepare.tissue import find_tissue
     from mammopath.settings import PatchSettings
     from mammopath.slide_settings import SlideSettings, TrunkSettings
     from mammopath.slides import embed as room
 
     torch.set_num_threads(1)
-    trunk = TrunkSettings(encoder="vit_small_patch14_dinov2", weights=weights, block=8)
+    trunk = TrunkSettings(
+        encoder="vit_small_patch14_dinov2", weights=Path(weights) if weights else None, block=8
+    )
     settings = SlideSettings(patches=PatchSettings(side=224), trunk=trunk)
     network, slide = room.frozen_trunk(settings), open_slide(path)
-    grid = patch_grid(slide, find_tissue(slide)).part(slice(0, 32))
+
+    def read(places: Places) -> int:
+        pixels = [slide.read(x, y, size=(224, 224), um=slide.spacing.um_x) for x, y in places]
+        return len(room.embed(network, np.stack(pixels), settings.patches))
+
+    return read
+
+
+WORKS = {"mammopath": mammopath, "openslide": openslide_loop, "tiatoolbox": tiatoolbox, "tissue": tissue}
+
+
+def worker() -> None:
+    """Open, say so, wait for the word, measure, print. Everything on standard output is JSON."""
+    asked = json.loads(sys.stdin.readline())
+    path, places = Path(asked["path"]), [(x, y) for x, y in asked["places"]]
     started = time.process_time()
-    for batch in stream(slide, grid, batch=32):
-        room.embed(network, batch.pixels, settings.patches)
-    return round(32 / (time.process_time() - started) * 1000)
-
-
-def measured(
-    work: Callable[..., int],
-    path: Path,
-    places: list[tuple[int, int]],
-    queue: "multiprocessing.Queue[object]",
-) -> None:
-    """Run in a process of its own: result, processor and wall seconds, peak memory."""
-    work(path, places[:4])  # imports and opening are not what is measured
+    do = vit(path, asked["weights"]) if asked["work"] == "vit" else WORKS[asked["work"]](path)
+    opening = time.process_time() - started
+    do(places[:4])
+    if asked["cold"]:
+        drop_from_cache(path)
+    print("ready", flush=True)
+    sys.stdin.readline()
     cpu, wall = time.process_time(), time.monotonic()
-    result = work(path, places)
-    used = (time.process_time() - cpu, time.monotonic() - wall)
+    result = do(places)
+    found = {"result": result, "cpu": time.process_time() - cpu, "wall": time.monotonic() - wall}
     peak = int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
-    queue.put((result, *used, peak))
+    print(json.dumps(found | {"opening": opening, "peak": peak}), flush=True)
 
 
-def run(work: Callable[..., int], path: Path, parts: list[list[tuple[int, int]]]) -> dict[str, float]:
-    """Measure a work on parts at the same time, one process each."""
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    workers = [context.Process(target=measured, args=(work, path, part, queue)) for part in parts]
-    for worker in workers:
-        worker.start()
-    found = [queue.get() for _ in workers]
-    for worker in workers:
-        worker.join()
-    count, cpu = sum(map(len, parts)), sum(f[1] for f in found)
+def measure(parts: Sequence[Asked]) -> dict[str, float]:
+    """Measure at the same time, a process each: all open first, then all start."""
+    command = [__file__, "--worker"]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    pipe = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": env}
+    running = [subprocess.Popen([part.python, *command], **pipe) for part in parts]
+    for process, part in zip(running, parts, strict=True):
+        told = {"work": part.work, "path": str(part.path), "places": part.places}
+        process.stdin.write(json.dumps(told | {"cold": part.cold, "weights": part.weights}) + "\n")
+        process.stdin.flush()
+    for process in running:
+        while (line := process.stdout.readline()).strip() != "ready":
+            if not line:
+                raise SystemExit("a measurement failed; see above")
+    for process in running:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    found = [json.loads(process.communicate()[0].splitlines()[-1]) for process in running]
+    count, cpu = sum(len(part.places) for part in parts), sum(f["cpu"] for f in found)
+    wall = max(f["wall"] for f in found)
     return {
-        "result": sum(f[0] for f in found),
-        "per_cpu_second": round(count / cpu, 1),
-        "cpu_s": round(cpu, 3),
-        "wall_s": round(max(f[2] for f in found), 3),
-        "per_wall_second": round(count / max(f[2] for f in found), 1),
-        "peak_mb": round(max(f[3] for f in found)),
+        "result": sum(f["result"] for f in found),
+        "cpu_s": cpu,
+        "wall_s": wall,
+        "per_cpu_second": count / cpu,
+        "per_wall_second": count / wall,
+        "opening_cpu_s": statistics.mean(f["opening"] for f in found),
+        "peak_mb": max(f["peak"] for f in found),
     }
 
 
@@ -134,38 +204,98 @@ def drop_from_cache(path: Path) -> None:
     os.close(handle)
 
 
+def plan(path: Path, options: argparse.Namespace) -> dict[str, list[Asked]]:
+    """Measurements of a round, in their order."""
+    aligned = corners(options.side, options.patches, first=0, step=SIDE)
+    patterns = {
+        "aligned": aligned,
+        "unaligned": corners(options.side, options.patches, first=100, step=SIDE),
+        "unaligned, half overlapping": corners(options.side, options.patches, first=100, step=SIDE // 2),
+    }
+    readers = {"mammopath": sys.executable, "openslide": sys.executable}
+    readers |= {"tiatoolbox": options.tiatoolbox} if options.tiatoolbox else {}
+    found = {
+        f"{pattern}: {reader}": [Asked(reader, path, places, python)]
+        for pattern, places in patterns.items()
+        for reader, python in readers.items()
+    }
+    half = len(aligned) // 2
+    for reader in ("mammopath", "openslide"):
+        found[f"aligned, cold: {reader}"] = [Asked(reader, path, aligned, cold=True)]
+        found[f"aligned, two workers: {reader}"] = [
+            Asked(reader, path, aligned[:half]), Asked(reader, path, aligned[half:]),
+        ]  # fmt: skip
+    found["tissue"] = [Asked("tissue", path, aligned[:5])]
+    if not options.no_embed:
+        weights = str(options.weights or "")
+        found["ViT-S, 8 blocks"] = [Asked("vit", path, aligned[:: len(aligned) // 32][:32], weights=weights)]
+    return found
+
+
+def summary(rounds: Sequence[dict[str, dict[str, float]]]) -> dict[str, Any]:
+    """Medians over rounds, of figures and of ratios within a round."""
+    names = list(rounds[0])
+    told: dict[str, Any] = {
+        name: {key: round(statistics.median(r[name][key] for r in rounds), 3) for key in rounds[0][name]}
+        for name in names
+    }
+
+    def ratio(one: str, other: str, times: float = 1.0, key: str = "per_cpu_second") -> float:
+        return round(statistics.median(times * r[one][key] / r[other][key] for r in rounds), 2)
+
+    told["times openslide, per CPU second"] = {
+        pattern: ratio(name, f"{pattern}: openslide")
+        for name in names
+        for pattern, _, reader in [name.partition(": ")]
+        if reader == "mammopath"
+    }
+    told["times tiatoolbox, per CPU second"] = {
+        pattern: ratio(f"{pattern}: mammopath", name)
+        for name in names
+        for pattern, _, reader in [name.partition(": ")]
+        if reader == "tiatoolbox"
+    }
+    two, one = "aligned, two workers: mammopath", "aligned: mammopath"
+    told["two workers"] = {
+        "by the clock": ratio(two, one, key="per_wall_second"),
+        "on free cores (by CPU time)": ratio(two, one, 2.0),
+    }
+    results = {name: {r[name]["result"] for r in rounds} for name in names if ": " in name}
+    told["same pixels"] = {
+        pattern: len(set().union(*(results[n] for n in results if n.startswith(f"{pattern}:")))) == 1
+        for pattern in {name.partition(":")[0] for name in results}
+    }
+    return told
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--side", type=int, default=20000)
-    parser.add_argument("--patches", type=int, default=2000)
+    parser.add_argument("--patches", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--no-embed", action="store_true")
-    asked = parser.parse_args()
+    parser.add_argument("--tiatoolbox", default="", metavar="PYTHON")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    if options.worker:
+        worker()
+        return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "slide.tif"
-        told: dict[str, object] = {"side": asked.side, "paint_cpu_s": round(paint(path, asked.side), 1)}
-        aligned = corners(asked.side, asked.patches, first=0, step=SIDE)
-        overlapping = corners(asked.side, asked.patches, first=100, step=SIDE // 2)
-        told["aligned"] = both(path, aligned)
-        told["unaligned, half overlapping"] = both(path, overlapping)
-        told["unaligned, no overlap"] = both(path, corners(asked.side, asked.patches, first=100, step=SIDE))
-        half = asked.patches // 2
-        told["two workers, aligned"] = run(ours, path, [aligned[:half], aligned[half:]])
-        drop_from_cache(path)
-        told["cold, aligned"] = run(ours, path, [aligned])
-        told["tissue"] = {k: v for k, v in run(tissue, path, [aligned]).items() if not k.startswith("per_")}
-        if not asked.no_embed:
-            found = run(embed, path, [aligned[:32]])
-            told["ViT-S, 8 blocks"] = {"per_cpu_second": found["result"] / 1000, "peak_mb": found["peak_mb"]}
-    print(json.dumps(told, indent=1))
-
-
-def both(path: Path, places: list[tuple[int, int]]) -> dict[str, object]:
-    """Ours against OpenSlide, in turn; they must see the same pixels."""
-    found = {"mammopath": run(ours, path, [places]), "openslide": run(openslide_loop, path, [places])}
-    assert found["mammopath"]["result"] == found["openslide"]["result"]
-    times = found["mammopath"]["per_cpu_second"] / found["openslide"]["per_cpu_second"]
-    return found | {"times": round(times, 2)}
+        told: dict[str, Any] = {"side": options.side, "patches": options.patches, "rounds": options.rounds}
+        told |= {"load_before": os.getloadavg(), "cores": os.cpu_count()}
+        told["paint_cpu_s"] = round(paint(path, options.side), 1)
+        asked = plan(path, options)
+        rounds = [{name: measure(parts) for name, parts in asked.items()} for _ in range(options.rounds)]
+        told |= summary(rounds) | {"load_after": os.getloadavg()}
+    text = json.dumps(told, indent=1)
+    if options.out:
+        options.out.write_text(text)
+    print(text)
 
 
 if __name__ == "__main__":

@@ -114,6 +114,32 @@ def test_a_tile_is_decoded_once_however_many_patches_share_it(
     assert sorted(decoded) == list(range(16))
 
 
+def test_tiles_that_are_patches_are_not_kept_until_other_patches_need_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Patches with half an overlap, every fourth of them a whole tile: one tile is decoded twice, no more."""
+    path = tiled(tmp_path / "a.tif", smooth(256, 256), "jpeg444")
+    reader, decoded = TileReader(path), list[int]()
+    wanted = OpenSlideReader(path).pixels(0, (0, 0, 256, 256))
+    reader._kept.clear()
+    plain = TileReader._decoded
+    monkeypatch.setattr(
+        TileReader, "_decoded", lambda self, page, n: decoded.append(n) or plain(self, page, n)
+    )
+    for top in range(0, 256, 64):
+        for left in range(0, 256, 64):
+            patch = reader.pixels(0, (left, top, left + 64, top + 64))
+            assert np.array_equal(patch, wanted[top : top + 64, left : left + 64])
+    assert sorted(decoded) == list(range(16))
+    assert not reader._kept
+    decoded.clear()
+    for top in range(0, 193, 32):
+        for left in range(0, 193, 32):
+            patch = reader.pixels(0, (left, top, left + 64, top + 64))
+            assert np.array_equal(patch, wanted[top : top + 64, left : left + 64])
+    assert sorted(decoded) == [0, *range(16)]
+
+
 def test_the_cache_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiles, "CACHE_BYTES", 3 * 64 * 64 * 3)
     reader = TileReader(tiled(tmp_path / "a.tif", smooth(256, 256), "none", levels=1))

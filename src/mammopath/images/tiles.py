@@ -86,10 +86,13 @@ class TileReader:
             self._pages = tiled_pages(path, plain.found())
             self._file = os.open(path, os.O_RDONLY)
             self._kept: OrderedDict[tuple[int, int], Tile] = OrderedDict()
+            self._given: set[tuple[int, int]] = set()
+            self._shared = False
             self._bytes = 0
             if not _agree(self, plain):
                 self.close()
                 raise ImageReadError(path, "OpenSlide gives other pixels", code="unsupported")
+            self._given.clear()
         finally:
             plain.close()
 
@@ -103,12 +106,14 @@ class TileReader:
         left, top, right, bottom = box
         if min(left, top) >= 0 and right <= size.width and bottom <= size.height:
             column, row = left // page.width, top // page.height
-            if right <= (column + 1) * page.width and bottom <= (row + 1) * page.height:
-                x, y = left - column * page.width, top - row * page.height
-                return self._tile(level, row * page.across + column)[
-                    y : y + bottom - top, x : x + right - left
-                ].copy()
-            region = np.empty((bottom - top, right - left, 3), np.uint8)
+            x, y = left - column * page.width, top - row * page.height
+            wide, high = right - left, bottom - top
+            if x + wide <= page.width and y + high <= page.height:
+                number = row * page.across + column
+                if (wide, high) == (page.width, page.height) and self._may_be_given(level, number):
+                    return self._given_away(level, number)
+                return self._tile(level, number)[y : y + high, x : x + wide].copy()
+            region = np.empty((high, wide, 3), np.uint8)
         else:
             region = np.full((bottom - top, right - left, 3), self._found.background, np.uint8)
         for number, here, there in _overlaps(page, size, box):
@@ -118,16 +123,28 @@ class TileReader:
     def close(self) -> None:
         """Let go of the file and the tiles."""
         self._kept.clear()
+        self._given.clear()
         self._bytes = 0
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+    def _may_be_given(self, level: int, number: int) -> bool:
+        """Whether a whole tile need not be kept: so far no patch has needed one that was given away."""
+        return not self._shared and (level, number) not in self._kept
+
+    def _given_away(self, level: int, number: int) -> Tile:
+        """A whole tile that is not kept: where patches are tiles, this spares each a copy and new memory."""
+        tile = self._decoded(self._pages[level], number)
+        self._given.add((level, number))
+        return tile if tile.flags.writeable else tile.copy()
 
     def _tile(self, level: int, number: int) -> Tile:
         key = (level, number)
         if (kept := self._kept.get(key)) is not None:
             self._kept.move_to_end(key)
             return kept
+        self._shared = self._shared or key in self._given
         tile = self._decoded(self._pages[level], number)
         self._kept[key] = tile
         self._bytes += tile.nbytes
