@@ -34,8 +34,9 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix src tests benchmarks
 	$(BIN)/ruff format src tests benchmarks
 
-real: $(STAMP)  ## the study on real images beside the repository
+real: $(STAMP)  ## the study on real images beside the repository, and its page with what the page is made from
 	$(BIN)/mammopath lodo configs/real_small.yaml --out runs/real_small
+	$(BIN)/mammopath report runs/real_small --markdown docs/results/real_small.md
 
 clean:
 	rm -rf .venv build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -18,6 +18,7 @@ def line(
     found = {
         **{"held_out": site, "site": site, "modality": "mammogram", "method": "erm", "seed": seed},
         **{"adaptation": adaptation, "auc": auc, "ece": 0.2, "unit": "image", "select": "source_val"},
+        "run": f"{site}__erm__{seed}__{adaptation}",
         **{"auc_low": auc - 0.1, "auc_high": auc + 0.1, "auc_test_split": auc, "source_val_auc": 0.8},
         **{"n": 10, "patients": 5, "positives": 4, "interval": "patient bootstrap"},
     }
@@ -75,5 +76,5 @@ def test_a_page_without_marks_is_told_where_to_put_them(tmp_path: Path) -> None:
     (tmp_path / "page.md").write_text("# no marks\n")
     with pytest.raises(DataError, match="put these two lines"):
         put_tables(tmp_path, tmp_path / "page.md")
-    with pytest.raises(DataError, match="mammopath lodo first"):
+    with pytest.raises(DataError, match="mammopath lodo"):
         put_tables(tmp_path / "none", tmp_path / "page.md")

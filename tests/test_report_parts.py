@@ -27,7 +27,7 @@ from mammopath.report.checklists import checklists
 from mammopath.report.comparisons import Comparison
 from mammopath.report.figures import Axis
 from mammopath.report.items import CLAIM_2024, TRIPOD_AI
-from mammopath.report.markdown import RESULTS, put_tables
+from mammopath.report.markdown import ADAPTATION, END, RESULTS, made_again, put_tables, read_kept
 from mammopath.report.overview import order_by_effect, overview, prominent
 from mammopath.report.page import CONTENTS, write_report
 from mammopath.report.study import read_study
@@ -37,6 +37,8 @@ from mammopath.report.trust import trust_rows
 from mammopath.settings import PrepareSettings
 from mammopath.types import Finding, Record, Spacing
 from study_folder import SITES, make_study
+
+DOCS = Path(__file__).parents[1] / "docs" / "results"
 
 LEAK = {"severity": "leak", "code": "patient", "what": "patient P7 is in cbis and mias"}
 
@@ -240,6 +242,26 @@ def test_putting_tables_twice_changes_nothing_and_keeps_the_words_around(folder,
     assert "old" not in once
     write_report(folder)
     assert put_tables(folder, page).read_text() == once
+
+
+def test_a_page_is_made_again_from_what_lies_beside_it(folder, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"# Mine\n{RESULTS}\n{END}\nwords\n{ADAPTATION}\n{END}\n")
+    made = put_tables(folder, page).read_text()
+    kept = read_kept(tmp_path / "page.jsonl")
+    assert "largest, all" in made
+    assert made_again(made.replace("0.", "9."), kept) == made
+    wrong = [dict(line) | {"auc": 0.111} for line in kept.lines]
+    assert made_again(made, replace(kept, lines=wrong)) != made
+    beside = (tmp_path / "page.jsonl").read_text()
+    assert "/images/" not in beside, "no image is named"
+    assert not any(patient in beside for patient in ("cbis-0001", "mias-0001"))
+
+
+@pytest.mark.parametrize("beside", sorted(DOCS.glob("*.jsonl")), ids=lambda p: p.stem)
+def test_a_committed_page_of_results_is_what_its_lines_say(beside):
+    page = beside.with_suffix(".md").read_text()
+    assert made_again(page, read_kept(beside)) == page
 
 
 def test_every_section_of_the_contents_is_on_the_page(folder):
