@@ -230,6 +230,28 @@ def test_a_secret_is_long(tmp_path):
     assert "5 bytes" in str(CliRunner().invoke(app, arguments).exception)
 
 
+@pytest.mark.parametrize("said", ["for 山田", "for Tarou", "for YAMADA"])
+def test_names_in_several_scripts_are_searched_for_word_by_word(tmp_path, said):
+    data = mammogram(PatientName="Yamada^Tarou=山田^太郎", ManufacturerModelName=said)
+    data.SpecificCharacterSet = "ISO_IR 192"
+    with pytest.raises(ImageReadError, match="still tells"):
+        deidentified(save(tmp_path / "a.dcm", data), key=KEY)
+
+
+def test_words_of_our_own_are_no_leak(tmp_path):
+    """The pseudonym and the method are written after the search: somebody may be called Basic or Face."""
+    path = save(tmp_path / "a.dcm", mammogram(PatientName="BASIC^FACE^PROFILE"))
+    assert deidentified(path, key=KEY).PatientIdentityRemoved == "YES"
+
+
+def test_a_table_that_is_there_is_not_written_over(tmp_path):
+    root = exam(tmp_path / "in")
+    (tmp_path / "labels.csv").write_text("patient,label\n4711,benign\n")
+    arguments = ["deidentify", str(root), str(tmp_path / "out"), "--table", str(tmp_path / "labels.csv")]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert "is there already" in str(CliRunner().invoke(app, arguments).exception)
+
+
 def test_actions_of_the_table():
     for keyword_tag, action in (
         (0x00100010, "empty"), (0x00080018, "uid"), (0x00080014, "uid"), (0x00101010, "remove"),

@@ -63,6 +63,8 @@ def deidentify(
 
     if out.resolve().is_relative_to(root.resolve()):
         raise ConfigError(f"{out} lies in {root}; write to another folder")
+    if table and (out / TABLE).exists():
+        raise ConfigError(f"{out / TABLE} is there already; move it away, or write to another folder")
     rows = read_exams(table) if table else []
     if key and not key.exists():
         write_bytes(key, secrets.token_bytes(32))

@@ -4,7 +4,6 @@ import hashlib
 import hmac
 import io
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,39 +15,22 @@ from pydicom.uid import UID
 from mammopath import __version__
 from mammopath.errors import ImageReadError
 from mammopath.files import write_bytes
-from mammopath.images.codecs import CODECS, clear_other_bits
+from mammopath.images.codecs import clear_other_bits
+from mammopath.images.deidentify_secrets import leaks, secrets_of
 from mammopath.images.deidentify_table import Action, action_of
 from mammopath.images.dicom_facts import REMOVED, Facts, facts_of
 from mammopath.images.dicom_file import open_dicom
 from mammopath.images.guard import decoding
 from mammopath.types import Skipped
 
-_SECRETS = (
-    "PatientName", "PatientID", "OtherPatientNames", "AccessionNumber", "PatientBirthDate", "PatientAddress",
-    "ReferringPhysicianName", "PatientMotherBirthName", "PatientTelephoneNumbers", "OtherPatientIDs",
-)  # fmt: skip
-"""What must not be found anywhere in the result, nor any word of it."""
-
-_DEVICES = ("DetectorID", "DeviceSerialNumber")
-"""What must not be found as a whole; a word of it may be the name of a model."""
-
 _NAMES = ("PatientID", "StudyInstanceUID", "SOPInstanceUID")
 """What folders and files are called by."""
-
-_SHORTEST = 4
-"""Letters of the shortest secret that is searched for: shorter ones occur by chance."""
 
 _DUMMIES = {
     **dict.fromkeys(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UT"), REMOVED),
     "DA": "19000101", "TM": "000000", "DT": "19000101000000", "AS": "000Y", "DS": "0", "IS": "0",
 }  # fmt: skip
 """Values in place of others, by value representation; where there is none, the value becomes empty."""
-
-_TEXTS = {"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UN", "UR", "UT"}
-"""Value representations in which a secret is searched for."""
-
-_SCAN, _HEAD = re.compile(rb"\xff\xda|\xff\x93"), 1 << 16
-"""Where the pixels of a code stream begin; comments stand in front of that, in so many bytes."""
 
 
 @dataclass(frozen=True)
@@ -138,10 +120,10 @@ def _copied(path: Path, key: bytes) -> tuple[Dataset, Facts]:
         why = "does not say its SOPClassUID, SOPInstanceUID or StudyInstanceUID"
         raise ImageReadError(path, why, code="annotation")
     clear_other_bits(data, path)
-    secrets = _secrets(data)
+    secrets = secrets_of(data)
     data.remove_private_tags()
     _clean(data, key)
-    if leak := next(_leaks(data, secrets), None):
+    if leak := next(leaks(data, secrets), None):
         raise ImageReadError(path, f"still tells who it is of, in {leak}", code="annotation")
     _sign(data, _pseudonym(facts, key))
     return data, facts
@@ -157,13 +139,6 @@ def _pseudonym(facts: Facts, key: bytes) -> str:
 def coded(kind: str, text: str, key: bytes) -> str:
     """A code for a text that only the key can connect with it: ``kind`` and 16 hexadecimal digits."""
     return kind + _digest(key, text if kind == "P" else f"{kind} {text}")[:16]
-
-
-def _secrets(data: Dataset) -> list[str]:
-    values = [str(data.get(name, "")) for name in _SECRETS]
-    words = [word for value in values for word in (value, *value.replace("^", " ").split())]
-    words += [str(data.get(name, "")).strip() for name in _DEVICES]
-    return sorted({word.lower() for word in words if len(word) >= _SHORTEST})
 
 
 def _clean(data: Dataset, key: bytes) -> None:
@@ -217,13 +192,3 @@ def _sign(data: Dataset, pseudonym: str) -> None:
     data.file_meta.TransferSyntaxUID = syntax
     data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID
     data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID
-
-
-def _leaks(data: Dataset, secrets: list[str]) -> Iterator[str]:
-    texts = [(e, e.value) for e in data.iterall() if e.VR in _TEXTS]
-    if str(data.file_meta.TransferSyntaxUID) in CODECS:
-        texts.append((data["PixelData"], _SCAN.split(data.PixelData, maxsplit=1)[0][:_HEAD]))
-    for element, value in texts:
-        text = (value.decode("latin-1") if isinstance(value, bytes) else str(value)).lower()
-        if any(secret in text for secret in secrets):
-            yield f"{element.tag} {element.name}"

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mammopath.images.deidentify import Written, coded
+from mammopath.images.deidentify_secrets import words_of
 from mammopath.sources.columns import ATTRIBUTE, Row
 from mammopath.sources.exams import EXAM_COLUMNS, is_about
 from mammopath.types import Skipped
@@ -114,10 +115,11 @@ def _places(images: Sequence[Written], key: bytes) -> Mapping[str, Row]:
 def _told(row: Row, meant: Sequence[Written]) -> Iterator[str]:
     """Columns with free text in which a patient's name or number, an accession number or a date stands."""
     facts = [image.facts for image in meant]
-    words = {word for f in facts for word in (f.patient, f.accession, *re.split(r"[\s^]+", f.name))}
-    days = {f"{f.date[:4]}-?{f.date[4:6]}-?{f.date[6:]}" for f in facts if f.date}
-    secrets = [*map(re.escape, words - {word for word in words if len(word) < _SHORTEST}), *days]
-    told = re.compile(rf"\b({'|'.join(secrets) or '(?!)'})\b", re.IGNORECASE)
+    words = {word for f in facts for word in (f.patient, f.accession, *words_of(f.name))}
+    secrets = [rf"\b{re.escape(word)}\b" for word in words if word.isascii() and len(word) >= _SHORTEST]
+    secrets += [re.escape(word) for word in words if not word.isascii()]
+    secrets += [f"{f.date[:4]}-?{f.date[4:6]}-?{f.date[6:]}" for f in facts if f.date]
+    told = re.compile("|".join(secrets) or "(?!)", re.IGNORECASE)
     for name, cell in row.items():
         if name not in _REPLACED | _WORDS and told.search(cell):
             yield name
