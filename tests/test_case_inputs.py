@@ -135,6 +135,8 @@ def test_side_view_and_spacing_are_told_where_a_raster_tells_none(
     assert found.spacing_source == "override"
     assert marked(f"{tmp_path}/a.png") == Marked(tmp_path / "a.png")
     assert marked("x.png::MLO") == Marked(Path("x.png"), "", "MLO")
+    assert marked("x.png:R") == marked("x.png:R:") == Marked(Path("x.png"), "R")
+    assert marked("odd:name.png") == Marked(Path("odd:name.png"))
     dicom = case_of_files(files(cases[0], "mammogram")[:1], [], spacing=spacings("70"))
     assert dicom.records[0].spacing_source == "header"
     with pytest.raises(ConfigError, match="write 70"):

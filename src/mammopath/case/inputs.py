@@ -12,8 +12,8 @@ from mammopath.errors import ConfigError, DataError, ImageReadError
 from mammopath.images.read import Header, read_header
 from mammopath.types import MODALITIES, Modality, Record, Spacing
 
-MARKED = re.compile(r"(?P<path>.+):(?P<side>[LR]?):(?P<view>[A-Z]*)")
-"""A file with its side and view: ``scan.png:L:CC``."""
+MARKED = re.compile(r"(?P<path>.+?):(?P<side>[LR]?)(:(?P<view>[A-Z]*))?")
+"""A file with its side and view: ``scan.png:L:CC``; or with its side alone: ``core.png:L``."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Marked:
 
 
 def marked(text: str) -> Marked:
-    """Read ``PATH`` or ``PATH:SIDE:VIEW``; either mark may be empty, and a file of just that name wins."""
+    """Read ``PATH``, ``PATH:SIDE`` or ``PATH:SIDE:VIEW``; a file of that very name wins."""
     found = MARKED.fullmatch(text)
     if found is None or Path(text).exists():
         return Marked(Path(text))
-    return Marked(Path(found["path"]), found["side"], found["view"])
+    return Marked(Path(found["path"]), found["side"], found["view"] or "")
 
 
 def spacings(text: str) -> dict[Modality, Spacing]:
