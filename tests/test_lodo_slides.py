@@ -167,7 +167,7 @@ def test_slides_need_a_frozen_trunk_and_a_cut(weights: Path) -> None:
             slide_settings(settings.model_copy(update={"model": model}))
 
 
-def test_a_small_network_has_no_run_for_slides() -> None:
+def test_what_cannot_read_slides_has_no_run_for_them() -> None:
     def record(site: str, number: int, **attributes: str) -> Record:
         name = f"{site}{number}"
         return Record(name, Path(name), name, site, "pathology", 1.0, attributes=attributes)
@@ -178,6 +178,12 @@ def test_a_small_network_has_no_run_for_slides() -> None:
         ("a", "cnn"), ("b", "cnn"), ("a", "erm"), ("b", "erm"), ("c", "erm"),
     }  # fmt: skip
     assert not [c for c in cells(settings, records[1:]) if c.method == "cnn"]  # no other field to train on
+    settings = study(methods=["erm"], in_domain=False, adaptation=["tent", "tact", "deyo"])
+    adapted = {(c.held_out, c.adaptation) for c in cells(settings, records) if c.adaptation != "none"}
+    assert {name for site, name in adapted if site == "a"} == {"tent", "tact", "deyo"}
+    assert {name for site, name in adapted if site == "c"} == {
+        "tent"
+    }  # slides have no views in another style
 
 
 def test_a_source_without_a_usable_image_stops_a_study(fields: Path, tmp_path: Path) -> None:

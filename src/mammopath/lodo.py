@@ -13,6 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from mammopath.adaptation.methods import ADAPTATIONS
 from mammopath.adapting import adapt_to_held_out, known_adaptation
 from mammopath.bench import Bench, data_facts, prepare_bench, stamped
 from mammopath.card import card_facts
@@ -111,7 +112,15 @@ def cells(settings: LodoSettings, records: Sequence[Record]) -> list[Cell]:
         if is_told and not (method == CNN and held_out and _of_slides(records, held_out)):
             found.append(Cell(held_out, method, seed))
     sources = [c for c in found if c.method not in BASELINES and c.held_out]
-    return found + [replace(cell, adaptation=name) for name in adaptations for cell in sources]
+    adapted = [replace(cell, adaptation=name) for name in adaptations for cell in sources]
+    of_slides = {r.domain for r in records if is_slide(r)}
+    return found + [c for c in adapted if not (c.held_out in of_slides and _needs_views(c.adaptation))]
+
+
+def _needs_views(adaptation: str) -> bool:
+    """Whether an adaptation looks at cases in another style, or in part; slides have no such views."""
+    method = ADAPTATIONS[adaptation]
+    return method.needs_views or method.needs_hidden
 
 
 def _of_slides(records: Sequence[Record], site: str) -> bool:
