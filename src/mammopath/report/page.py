@@ -213,6 +213,7 @@ def _render(page: Mapping[str, Any]) -> str:
         "signed": signed,
         "percent": _percent,
         "breakable": _breakable,
+        "tied": lambda text: text.replace(", ", ",\u00a0"),
         "limits": with_limits,
         "groupby_site": _by_site,
     }
