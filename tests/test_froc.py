@@ -114,6 +114,19 @@ def _at_all_thresholds(images, reference):
     return np.interp(RATES, x, y).mean()
 
 
+def test_lesions_are_those_of_the_whole_grid_though_only_a_part_of_it_is_measured():
+    """Rings and specks, also at the edges, where a hole is open to the outside of the slide."""
+    y, x = np.mgrid[:90, :120]
+    for cx, cy in ((60, 45), (3, 3), (118, 45), (60, 88), (30, 60)):
+        tumour = np.abs(np.hypot(x - cx, y - cy) - 8) < 1.5
+        tumour |= (np.abs(x - 75) < 2) & (np.abs(y - 45) < 2)
+        found = camelyon16_regions(tumour)
+        near = ndimage.distance_transform_edt(~tumour) < 75 / (0.243 * 64)
+        whole, count = ndimage.label(ndimage.binary_fill_holes(near), structure=np.ones((3, 3)))
+        np.testing.assert_array_equal(found.label, whole)
+        assert len(found.ignored) == count
+
+
 def test_bootstrap_over_slides(regions):
     images = _marks(regions) * 6
     interval = bootstrap([froc_statistic(images)], np.arange(len(images)), draws=200).interval()

@@ -101,6 +101,32 @@ def test_lesions_are_painted_on_the_grid_of_the_organisers(tmp_path: Path) -> No
     assert not regions.label[100:, 100:].any()  # what is not malignant is no lesion
 
 
+@pytest.mark.data
+def test_the_real_lesions_of_tumor_001_are_found_at_their_places(shared_data: Path, tmp_path: Path) -> None:
+    """The slide at 1/32, its pixels told by a table, its published corners brought to the same scale."""
+    told = json.loads((shared_data / "formats/camelyon16/polygons_json/Tumor_001.json").read_text())
+    shapes = [[(x / 32, y / 32) for x, y in shape["vertices"]] for shape in told["positive"]]
+    root = tmp_path / "c16"
+    put(root / "lesion_annotations" / "tumor_001.xml", asap(*(("_0", shape) for shape in shapes)).encode())
+    slide = root / "tumor" / "tumor_001.tif"
+    slide.parent.mkdir()
+    slide.symlink_to(shared_data / "slides/camelyon16_tumor_001_level5/tumor_001aaf.tif")
+    table = put(tmp_path / "s.csv", b"slide,um\ntumor_001,7.776\n")
+    manifest = tmp_path / "m.parquet"
+    done("index", "camelyon16", root, "--out", manifest, "--partial", "--spacings", table)
+    middles = [np.mean(shape, axis=0) for shape in shapes]
+    rows = [f"{0.9 - 0.1 * i},{x},{y}" for i, (x, y) in enumerate(middles)]
+    put(tmp_path / "detections" / "tumor_001.csv", "\n".join([*rows, "0.95,100,100"]).encode())
+    out = tmp_path / "told.json"
+    done(
+        "score", "camelyon16", "--manifest", manifest, "--detections", tmp_path / "detections",
+        "--split", "train", "--draws", 0, "--out", out,
+    )  # fmt: skip
+    found = json.loads(out.read_text())
+    assert (found["slides"], found["lesions"], found["not_outlined"]) == (1, 2, [])
+    assert found["froc"]["sensitivity_at"] == {"1/4": 0, "1/2": 0, "1": 1, "2": 1, "4": 1, "8": 1}
+
+
 @pytest.mark.parametrize(
     ("files", "words"),
     [

@@ -1,5 +1,6 @@
 """Free-response ROC of lesion detection, by the rules of CAMELYON16 and for mammograms."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -74,10 +75,14 @@ def camelyon16_regions(tumour: Bool[np.ndarray, "h w"], *, um: float = 0.243, le
         um: micrometres per pixel at level 0.
         level: the official evaluation uses 5.
     """
-    scale = 2.0**level
+    scale, label = 2.0**level, np.zeros(tumour.shape, np.int32)
     # the official script measures on 255 - mask: without any tumour every distance is infinite for it
-    near = ndimage.distance_transform_edt(~tumour) < MARGIN_UM / (um * scale * 2) if tumour.any() else tumour
-    label, count = ndimage.label(ndimage.binary_fill_holes(near), structure=np.ones((3, 3)))
+    if not tumour.any():
+        return Regions(label, np.zeros(0, bool), scale)
+    reach = MARGIN_UM / (um * scale * 2)
+    part = _around(tumour, math.ceil(reach) + 1)
+    near = ndimage.distance_transform_edt(~tumour[part]) < reach
+    label[part], count = ndimage.label(ndimage.binary_fill_holes(near), structure=np.ones((3, 3)))
     places = ndimage.find_objects(label, count)
     axes = np.array([_major_axis(label[place] == k) for k, place in enumerate(places, start=1)])
     return Regions(label, axes < ISOLATED_UM / (um * scale), scale)
@@ -175,6 +180,15 @@ def _labels_at(regions: Regions, detections: Float[np.ndarray, "n 3"]) -> Int[np
             f"{width * regions.scale:g} x {height * regions.scale:g} level-0 pixels; check units and order"
         )
     return regions.label[np.minimum(rows, height - 1), np.minimum(columns, width - 1)]
+
+
+def _around(mask: Bool[np.ndarray, "h w"], margin: int) -> tuple[slice, slice]:
+    """The part of a mask that holds all of it, and a margin: on whole slides, a small one."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return (
+        slice(max(0, int(rows[0]) - margin), int(rows[-1]) + margin + 1),
+        slice(max(0, int(columns[0]) - margin), int(columns[-1]) + margin + 1),
+    )
 
 
 def _thresholds(images: Sequence[Marks]) -> Float[np.ndarray, " t"]:
