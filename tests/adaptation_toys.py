@@ -143,7 +143,7 @@ class Cases:
         """Some cases as a batch, in their own style or another."""
         style = self.style[rows] if style is None else style
         tokens = self.content[rows] + (style @ directions()[2:5])[:, None]
-        return batch_of(tokens, prefix=1, first_row=rows.start or 0)
+        return replace(batch_of(tokens, prefix=1, first_row=rows.start or 0), malignant=self.label[rows])
 
 
 @cache
@@ -164,13 +164,13 @@ def draw_cases(count: int, g: torch.Generator, prevalence: float = PREVALENCE) -
 
 
 @cache
-def tiny_source() -> Network:
+def tiny_source(seed: int = 0) -> Network:
     """A network trained on the source; tests never change it."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     settings = ModelSettings(
         adapter_width=4, pool_width=8, align_width=8, readout={"mammogram": (2,), "pathology": (2,)}
     )
-    network, g = Network(settings, SHAPE), torch.Generator().manual_seed(1)
+    network, g = Network(settings, SHAPE), torch.Generator().manual_seed(1 + seed)
     moving = Moving(
         {n: p.detach().clone() for n, p in network.named_parameters() if n.startswith("parts.mammogram")}
     )
@@ -186,7 +186,7 @@ def tiny_source() -> Network:
 def source_facts() -> SourceFacts:
     """Prevalence and a probe of the source."""
     return SourceFacts(
-        PREVALENCE, probe=(draw_cases(16, torch.Generator().manual_seed(99)).batch(slice(0, 16)),)
+        PREVALENCE, probe=(draw_cases(64, torch.Generator().manual_seed(99)).batch(slice(0, 64)),)
     )
 
 
@@ -212,10 +212,16 @@ SHIFTS: dict[str, Shift] = {
 
 
 def stream_of(
-    shift: str, *, count: int = 64, size: int = 16, order: str = "shuffled", styled: int = 3
+    shift: str,
+    *,
+    count: int = 64,
+    size: int = 16,
+    order: str = "shuffled",
+    styled: int = 3,
+    seed: int = 0,
 ) -> tuple[Tensor, list[Views]]:
     """Labels and stream of a shifted site, shuffled or sorted by label."""
-    g = torch.Generator().manual_seed(100 + list(SHIFTS).index(shift))
+    g = torch.Generator().manual_seed(100 + list(SHIFTS).index(shift) + 1000 * seed)
     cases = SHIFTS[shift](draw_cases(count, g), g)
     if order == "sorted":
         place = cases.label.argsort(stable=True)

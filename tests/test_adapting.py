@@ -3,12 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
 from typer.testing import CliRunner
 
-from mammopath.adapting import adapt_to_held_out
+from mammopath.adapting import KNOWLEDGE, _patient_means, adapt_to_held_out
 from mammopath.bench import prepare_bench
 from mammopath.cli.app import app
 from mammopath.cohort import manifest
@@ -19,8 +20,9 @@ from mammopath.lodo import lodo
 from mammopath.phantom.cohort import PhantomSettings
 from mammopath.phantom.generate import generate
 from mammopath.runs import load_run
-from mammopath.settings import AdaptSettings, LodoSettings
+from mammopath.settings import AdaptSettings, GuardSettings, LodoSettings
 from mammopath.sources import phantom
+from mammopath.types import Record
 
 SMALL = {
     "prepare": {"mammogram": {"height": 64, "width": 32}, "pathology": {"height": 32, "width": 32}},
@@ -109,6 +111,50 @@ def test_the_command_adapts_to_a_manifest(method: str, done: Path, cohort: Path,
     assert sha256(source / "model.safetensors") == before
     assert pl.read_parquet(out / "predictions.parquet").height == 8 * 3 * 3
     assert load_run(out).facts["source"] == source.name
+
+
+def test_an_adapted_run_carries_what_predictions_need(done: Path) -> None:
+    source, folder = (done / "runs" / name for name in ("site_a__erm__0", "site_a__erm__0__style"))
+    there = [name for name in KNOWLEDGE if (source / name).exists()]
+    assert "confidence.json" in there
+    for name in there:
+        assert (folder / name).read_bytes() == (source / name).read_bytes()
+    facts, before = (load_run(f).facts for f in (folder, source))
+    assert facts["prevalence"] == before["prevalence"]
+    assert facts["recipe"] == before["recipe"]
+    assert "source" in facts["confidence_of"]
+
+
+def test_an_adapted_run_names_its_images_and_those_it_learned_from(done: Path) -> None:
+    reports = json.loads((done / "runs" / "site_a__erm__0__tact" / "adaptation.json").read_text())
+    table = pl.read_parquet(done / "runs" / "site_a__erm__0__tact" / "predictions.parquet")
+    tested = table.filter(part="test")["image_id"].to_list()
+    assert sorted(one["image_id"] for r in reports for one in r["images"]) == sorted(tested)
+    assert all(len(one["sha256"]) == 64 and one["learned"] for r in reports for one in r["images"])
+
+
+def test_patients_move_with_their_images_where_a_stream_is_answered_case_by_case(
+    done: Path, tmp_path: Path
+) -> None:
+    source = load_run(done / "runs" / "site_a__erm__0")
+    bench = prepare_bench(source.settings, cache=tmp_path / "cache")
+    settings = AdaptSettings(mode="online", batch=2, guard=GuardSettings(enabled=False))
+    adapt_to_held_out(bench, source, method="t3a", settings=settings, folder=tmp_path / "out")
+    before, after = (
+        pl.read_parquet(f / "predictions.parquet").filter(part="test").sort("image_id")
+        for f in (source.folder, tmp_path / "out")
+    )
+    reports = json.loads((tmp_path / "out" / "adaptation.json").read_text())
+    assert all(r["adapted_cases"] for r in reports)
+    assert not before["patient_logit"].equals(after["patient_logit"])
+    groups = after.group_by("patient", "modality").agg(pl.col("patient_logit").n_unique())
+    assert groups["patient_logit"].max() == 1
+
+
+def test_what_an_image_moves_its_patient_moves_on_average() -> None:
+    records = [Record(name, Path(name), name[0], "a", "mammogram") for name in ("p1", "q1", "p2")]
+    moved = _patient_means(records, np.array([0, 1, 2]), np.array([1.0, 5.0, 2.0]))
+    assert moved.tolist() == [1.5, 5.0, 1.5]
 
 
 def test_an_unknown_adaptation_is_told_before_anything_runs(cohort: Path, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Cases of a site as a stream: order, and views that are made for the cases that need them."""
 
+import dataclasses
 import multiprocessing
+from pathlib import Path
 
 import pytest
 import torch
@@ -109,6 +111,13 @@ def test_too_few_views_for_the_directions_are_refused_before_any_is_made(bench, 
     with pytest.raises(AdaptationError, match="raise views or lower directions"):
         stream(bench, told, "tact", views=1, directions=2)
     assert stored(bench) == before
+
+
+def test_slides_come_without_views_and_methods_that_need_them_say_so(bench, told):
+    slides = dataclasses.replace(bench, bags={0: Path("slide.safetensors")})
+    for method in ("tact", "deyo"):
+        with pytest.raises(AdaptationError, match="bag of stored patches"):
+            stream(slides, told, method, views=2)
 
 
 def test_a_worker_fills_alone(told, monkeypatch):

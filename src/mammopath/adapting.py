@@ -1,6 +1,7 @@
 """Adapt a trained run to the unlabelled cases of a site, into a run folder of its own."""
 
 import json
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -9,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
+from jaxtyping import Float, Int
 
 from mammopath.adaptation.adapt import adapt
 from mammopath.adaptation.methods import ADAPTATIONS
@@ -19,7 +21,8 @@ from mammopath.cohort.splits import fold
 from mammopath.errors import AdaptationError
 from mammopath.experiment import Outcome
 from mammopath.features import Bank
-from mammopath.files import write_text
+from mammopath.files import sha256, write_text
+from mammopath.images.packed import file_of
 from mammopath.model.network import Network
 from mammopath.parallel import threads
 from mammopath.predict import Scores, predict, prediction_table, write_table
@@ -69,7 +72,7 @@ def adapt_to_held_out(
         table = pl.concat([before.filter(part="val"), tested], how="diagonal")
         write_table(building / "predictions.parquet", table, stamp=source.facts.get("stamp", ""))
         reports = [one.report for one in adapted.values()]
-        write_adapted(building, source, network, reports, seconds=time.monotonic() - started)
+        write_adapted(building, source, network, reports, bench.records, seconds=time.monotonic() - started)
     told_before = {name: source.facts.get(name, {}) for name in ("best_step", "counters", "idle")}
     return Outcome(table, told_before | {"adaptation": summary(reports)})
 
@@ -128,7 +131,7 @@ def adapt_to_site(
             stamp=source.facts.get("stamp", ""),
         )
         reports = [one.report for one in adapted.values()]
-        write_adapted(building, source, network, reports, seconds=time.monotonic() - started)
+        write_adapted(building, source, network, reports, bench.records, seconds=time.monotonic() - started)
     return reports
 
 
@@ -219,20 +222,66 @@ def site_scores(
     for one in adapted.values():
         if one.report.mode != "calibrate":
             logit |= dict(zip(one.report.rows, one.scores.tolist(), strict=True))
-    return replace(found, logit=np.array([logit[int(r)] for r in found.rows]))
+    answered = np.array([logit[int(r)] for r in found.rows])
+    moved = _patient_means(records, found.rows, answered - found.logit)
+    return replace(found, logit=answered, patient_logit=found.patient_logit + moved)
+
+
+def _patient_means(
+    records: Sequence[Record], rows: Int[np.ndarray, " n"], values: Float[np.ndarray, " n"]
+) -> Float[np.ndarray, " n"]:
+    """For each image, the mean over its patient's images of the same modality.
+
+    A stream is answered image by image, so no network ever pools a patient's images as they were answered:
+    the patient moves as its images do on average.
+    """
+    keys = [(records[int(r)].modality, records[int(r)].domain, records[int(r)].patient) for r in rows]
+    place = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+    patients = np.array([place[key] for key in keys], dtype=np.int64)
+    count = np.bincount(patients, minlength=len(place))
+    return (np.bincount(patients, values, minlength=len(place)) / np.maximum(count, 1))[patients]
+
+
+KNOWLEDGE = ("confidence.json", "familiar.safetensors", "evidence.json", "evidence.safetensors")
+"""What a run knows beside its weights, from the training sites; predictions of new patients need it."""
 
 
 def write_adapted(
-    folder: Path, source: Run, network: Network, reports: Sequence[AdaptationReport], *, seconds: float
+    folder: Path,
+    source: Run,
+    network: Network,
+    reports: Sequence[AdaptationReport],
+    records: Sequence[Record],
+    *,
+    seconds: float,
 ) -> None:
-    """Write weights, settings and what moved, by how much, on which images."""
+    """Write weights, settings and what moved, by how much, on which images.
+
+    What the source knows of its training sites is carried along: temperature, threshold and references are
+    the source's own, from its scores on source validation, and run.json says so.
+    """
     save_model(folder, network.trained_state(), source.settings)
-    write_text(folder / "adaptation.json", json.dumps([asdict(r) for r in reports], indent=2))
-    same = ("held_out", "method", "seed", "select", "sites", "best_step", "people", "stamp")
-    kept = {name: source.facts[name] for name in same if name in source.facts}
+    told = [{**asdict(r), "images": _images(r, records)} for r in reports]
+    write_text(folder / "adaptation.json", json.dumps(told, indent=2))
+    for name in KNOWLEDGE:
+        if (source.folder / name).exists():
+            shutil.copyfile(source.folder / name, folder / name)
+    same = ("held_out", "method", "seed", "select", "sites", "best_step", "people", "stamp", "prevalence")
+    more = ("recipe", "counters", "idle", "units")
+    kept = {name: source.facts[name] for name in (*same, *more) if name in source.facts}
     facts = {"source": source.folder.name, "source_sha256": source.facts["model_sha256"]}
-    facts |= {"seconds": round(seconds, 1)}
+    facts |= {"confidence_of": "the source, before it was adapted", "seconds": round(seconds, 1)}
     save_facts(folder, kept | facts)
+
+
+def _images(report: AdaptationReport, records: Sequence[Record]) -> list[dict[str, object]]:
+    """Names and hashes of the files of the cases, and whether each was learned from."""
+    files = [file_of(records[row].path) for row in report.rows]
+    hashes = {file: sha256(file) for file in dict.fromkeys(files)}
+    return [
+        {"image_id": records[row].image_id, "sha256": hashes[file], "learned": learned}
+        for row, file, learned in zip(report.rows, files, report.learned, strict=True)
+    ]
 
 
 def summary(reports: Sequence[AdaptationReport]) -> dict[str, dict[str, object]]:
@@ -242,7 +291,9 @@ def summary(reports: Sequence[AdaptationReport]) -> dict[str, dict[str, object]]
             "decision": r.decision,
             "reasons": list(r.reasons),
             "moved": len(r.moved),
-            "relative": round(max((m.relative for m in r.moved), default=0.0), 6),
+            "relative": round(r.relative, 6),
+            "changed": round(r.adapted_cases / max(1, r.cases), 6),
+            "rules": dict(r.rules),
             "cases": r.cases,
             "used": r.used,
             "rollbacks": r.rollbacks,

@@ -239,8 +239,20 @@ class GuardSettings(Settings):
     """Largest share of the source's probe set whose call changes."""
     one_class: float = Field(0.98, gt=0.5, le=1)
     """Share of cases in one class that counts as a collapse, unless the source says the same."""
+    spread: float = Field(0.1, ge=0)
+    """Scores that spread less than this share of the source's have collapsed."""
     auc_loss: float = Field(0.005, ge=0, le=1)
-    """Largest AUC that the change of order can cost: a bound, so it also limits what is gained."""
+    """Largest AUC that the change of order can cost, whatever the labels: a certificate, which alone suffices."""
+    rarest: float = Field(0.1, gt=0, le=0.5)
+    """Share of malignant cases that the certificate still holds for."""
+    likely_loss: float = Field(0.03, ge=0, le=1)
+    """Without a certificate: largest AUC that the change of order can cost where as many cases are malignant as
+    in training; 0 asks for a certificate always."""
+    stable_loss: float = Field(0.01, ge=0, le=1)
+    """Without a certificate: largest AUC that pairs can cost which the plain and all style-only views order
+    alike."""
+    probe_loss: float = Field(0.0, ge=-1, le=1)
+    """Without a certificate: largest fall of AUC on the labelled probe of the source, which there must be."""
     patience: int = Field(2, ge=1)
     """Rollbacks after which a stream is no longer adapted."""
     window: int = Field(512, ge=16)

@@ -78,11 +78,19 @@ def site_stream(
         track: shows progress.
 
     Raises:
-        AdaptationError: an image cannot be read any more; says which and why.
+        AdaptationError: an image cannot be read any more, says which and why; or the method needs views of
+            whole slides.
     """
     modality, ordered = bench.records[rows[0]].modality, in_order(bench.records, rows)
     groups = [ordered[i : i + settings.batch] for i in range(0, len(ordered), settings.batch)]
     learned, styled = _learned(settings, len(groups)), _styled(settings, method)
+    bags = [row for row in rows if row in bench.bags]
+    if bags and (method.needs_views or method.needs_hidden):
+        raise AdaptationError(
+            f"{bench.records[bags[0]].image_id} is a bag of stored patches, of which no other views can be made,"
+            " as this method needs them: choose style, tent, eata, sar, t3a or shot_im"
+        )
+    styled = 0 if bags else styled
     numbers = [*style_numbers(styled), *([HIDDEN] if method.needs_hidden else [])]
     chosen = [row for group in groups[:learned] for row in group]
     filled = with_views(bench, network, chosen, told=told, numbers=numbers, track=track)

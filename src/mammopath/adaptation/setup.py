@@ -101,14 +101,13 @@ def severity_logits(corn: Float[Tensor, "b k"]) -> Float[Tensor, "b c"]:
 
 
 def check(network: Network, stream: Stream, *, method: Adaptation, source: SourceFacts) -> Modality:
-    """Refuse what cannot be adapted, and say which modality the cases are of.
+    """Refuse a source or a stream that cannot be adapted, and say which modality the cases are of.
 
     Raises:
-        AdaptationError: no cases; cases of two modalities, or of one that the network does not read;
-            styled views of other cases; samples in place of tokens; tokens that are not finite.
+        AdaptationError: no cases, or of a modality that the network does not read; a probe that does not fit.
     """
-    if not len(stream) or not all(len(views.plain) for views in stream):
-        raise AdaptationError("there are no cases to adapt to, or a batch is empty")
+    if not len(stream):
+        raise AdaptationError("there are no cases to adapt to")
     if not 0 < source.prevalence < 1:
         raise AdaptationError(f"prevalence of the source must lie inside (0, 1), got {source.prevalence}")
     modality = stream[0].plain.modality
@@ -116,28 +115,29 @@ def check(network: Network, stream: Stream, *, method: Adaptation, source: Sourc
         raise AdaptationError(
             f"the network reads {', '.join(network.modalities)}, these are {modality} images"
         )
-    for views in stream:
-        check_views(views, modality, network.shape.width)
-        if method.needs_hidden and views.hidden is None and not len(network.of(modality).blocks):
-            raise AdaptationError(
-                "deyo cannot judge: no block lies above the cut, so nothing notices that tokens are hidden;"
-                " give views whose image is hidden in the middle, or a cut below the readout"
-            )
     for batch in source.probe:
         check_batch(batch, modality, network.shape.width)
     return modality
 
 
-def check_views(views: Views, modality: Modality, width: int) -> None:
-    """Refuse views that do not show the same cases.
+def check_views(network: Network, views: Views, modality: Modality, *, method: Adaptation) -> None:
+    """Refuse views that do not show the same cases, or that lack what a method needs.
 
     Raises:
-        AdaptationError: says what is wrong with which rows.
+        AdaptationError: no cases; cases of two modalities; styled views of other cases; samples in place of
+            tokens; tokens that are not finite. Says what is wrong with which rows.
     """
+    if not len(views.plain):
+        raise AdaptationError("a batch of the stream is empty")
     for batch in (views.plain, *views.styled, *([views.hidden] if views.hidden else [])):
-        check_batch(batch, modality, width)
+        check_batch(batch, modality, network.shape.width)
         if not torch.equal(batch.row, views.plain.row):
             raise AdaptationError("a styled or hidden view shows other cases than the plain one")
+    if method.needs_hidden and views.hidden is None and not len(network.of(modality).blocks):
+        raise AdaptationError(
+            "deyo cannot judge: no block lies above the cut, so nothing notices that tokens are hidden;"
+            " give views whose image is hidden in the middle, or a cut below the readout"
+        )
 
 
 def check_batch(batch: Batch, modality: Modality, width: int) -> None:

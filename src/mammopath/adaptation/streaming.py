@@ -5,15 +5,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mammopath.adaptation.descent import Moving
-from mammopath.adaptation.guard import Evidence, Probe, Verdict, judge
+from mammopath.adaptation.guard import Evidence, Probe, Site, Verdict, judge
 from mammopath.adaptation.methods import Adaptation
 from mammopath.adaptation.setup import look
 from mammopath.adaptation.values import Note, Seen, State, Stepped, Stream, Task, Views
 from mammopath.settings import AdaptSettings
+
+ROUNDING = 1e-5
+"""Logits that differ by no more are one answer."""
 
 Attempt = Callable[[Task, State, Seen], Stepped]
 
@@ -26,9 +29,11 @@ class Outcome:
         state: to go on from. kept: last one that was judged and accepted; the source's where none was.
         scores: malignancy logit of each batch, as answered when it came.
         evidence: newest cases, as they were answered. embeddings: of the same cases.
-        notes: of each step. verdicts: of the guard, in order.
-        adapted_cases: cases answered by an adapted state. rollbacks: times the source was restored.
-        unprobed: cases since the probe was last looked at. passes: over the cases.
+        notes: of each step. learned: for each batch, which of its cases entered an update.
+        verdicts: of the guard, in order. adapted_cases: cases answered otherwise than by the source.
+        rollbacks: times the source was restored.
+        probe: as last looked at, ``unprobed`` cases ago. fresh: cases since the start or the last refusal.
+        passes: over the cases.
     """
 
     state: State
@@ -37,10 +42,13 @@ class Outcome:
     evidence: Evidence | None = None
     embeddings: Float[Tensor, "n d"] | None = None
     notes: tuple[Note, ...] = ()
+    learned: tuple[Bool[Tensor, " _"], ...] = ()
     verdicts: tuple[Verdict, ...] = ()
     adapted_cases: int = 0
     rollbacks: int = 0
+    probe: Probe | None = None
     unprobed: int = 0
+    fresh: int = 0
     passes: int = 1
 
 
@@ -62,38 +70,46 @@ def calibrate(task: Task, method: Adaptation, stream: Stream) -> Outcome:
     state, seen = begin(task), _leading(task, stream)
     notes: list[Note] = []
     passes = _passes(task.settings, method, len(seen))
-    for one in seen * passes:
+    learned = [torch.zeros_like(one.plain.score, dtype=torch.bool) for one in seen]
+    for place, one in list(enumerate(seen)) * passes:
         stepped = method.step(task, state, one)
         state, notes = stepped.state, [*notes, stepped.note()]
-    answers = [answer(task, method, state, one) for one in seen]
-    evidence = _joined([_evidence(score, one) for score, one in zip(answers, seen, strict=True)])
+        learned[place] = learned[place] | stepped.used
+    evidence = _all_evidence([answer(task, method, state, one) for one in seen], seen)
     evidence = evidence.thinned(task.settings.guard.window)
-    verdict = _judged(task, evidence, _probed(task, method, state))
+    site = Site(task.prevalence, mixed=False)
+    verdict = judge(evidence, _probed(task, method, state), task.settings.guard, site=site)
     kept = state if verdict.decision == "accept" else begin(task)
-    if verdict.decision != "accept":
-        answers = [one.plain.score for one in seen]
-    rest = (look(task, Views(stream[place].plain)) for place in range(len(seen), len(stream)))
-    answers += [answer(task, method, kept, one) for one in rest]
-    adapted = sum(map(len, answers)) if verdict.decision == "accept" else 0
-    return Outcome(
-        kept,
-        kept,
-        tuple(answers),
-        notes=tuple(notes),
-        verdicts=(verdict,),
-        adapted_cases=adapted,
-        passes=passes,
-    )
+    done = Outcome(kept, kept, notes=tuple(notes), learned=tuple(learned), verdicts=(verdict,), passes=passes)
+    return _answered(task, method, stream, done, seen=seen)
+
+
+def _answered(
+    task: Task, method: Adaptation, stream: Stream, done: Outcome, *, seen: Sequence[Seen]
+) -> Outcome:
+    """Answer a whole stream with what was kept; the source's answers stay bit for bit where it was kept."""
+    accepted = done.verdicts[-1].decision == "accept"
+    answers, adapted = [], 0
+    for place in range(len(stream)):
+        one = seen[place] if place < len(seen) else look(task, Views(stream[place].plain))
+        score = answer(task, method, done.kept, one) if accepted else one.plain.score
+        answers.append(score)
+        adapted += _differ(score, one.plain.score)
+    return replace(done, scores=tuple(answers), adapted_cases=adapted)
 
 
 def online(task: Task, method: Adaptation, stream: Stream) -> Outcome:
     """Answer and adapt batch by batch; what is kept in the end is the last state that was accepted."""
     done = _along(task, method, stream, attempt=method.step, patience=task.settings.guard.patience)
-    if method.moves != "nothing" or done.evidence is None or done.embeddings is None:
+    if done.evidence is None or done.embeddings is None:
         return done
-    # The folded head answers without styled views and with all supports: it is judged by itself.
-    folded = replace(done.evidence, adapted=method.fold(task, done.kept).score(done.embeddings))
-    verdict = _judged(task, folded, _probed(task, method, done.kept))
+    evidence = done.evidence
+    if method.moves == "nothing":
+        # The folded head answers without styled views and with all supports: it is judged by itself.
+        adapted = method.fold(task, done.kept).score(done.embeddings)
+        evidence = replace(evidence, adapted=adapted, counted=None)
+    # The state that is kept may have gone on since the probe was last looked at.
+    verdict = _judged(task, evidence, _probed(task, method, done.kept), fresh=len(evidence))
     kept = done.kept if verdict.decision == "accept" else begin(task)
     return replace(done, kept=kept, verdicts=(*done.verdicts, verdict))
 
@@ -129,7 +145,8 @@ def _along(task: Task, method: Adaptation, stream: Stream, *, attempt: Attempt, 
             done = _advanced(task, method, done, seen=seen, stepped=attempt(task, done.state, seen))
         else:
             seen = look(task, Views(views.plain))
-            done = replace(done, scores=(*done.scores, seen.plain.score))
+            unused = torch.zeros_like(seen.plain.score, dtype=torch.bool)
+            done = replace(done, scores=(*done.scores, seen.plain.score), learned=(*done.learned, unused))
     return done
 
 
@@ -137,10 +154,12 @@ def _advanced(task: Task, method: Adaptation, done: Outcome, *, seen: Seen, step
     rules, count = task.settings.guard, len(seen.plain.score)
     evidence = _evidence(stepped.score, seen)
     evidence = evidence if done.evidence is None else done.evidence.joined(evidence)
-    unprobed = done.unprobed + count
-    due = unprobed >= rules.probe_every or method.moves == "nothing"
-    probe = _probed(task, method, stepped.judged) if due else None
-    verdict = _judged(task, evidence.newest(rules.window), probe)
+    evidence = evidence.newest(max(rules.window, count))
+    fresh, unprobed = done.fresh + count, done.unprobed + count
+    first = fresh >= rules.min_cases and done.probe is None
+    due = first or unprobed >= rules.probe_every or method.moves == "nothing"
+    probe = _probed(task, method, stepped.judged) if due else done.probe
+    verdict = _judged(task, evidence, probe, fresh=fresh)
     refused, accepted = verdict.decision == "refuse", verdict.decision == "accept"
     start = begin(task)
     return replace(
@@ -148,26 +167,36 @@ def _advanced(task: Task, method: Adaptation, done: Outcome, *, seen: Seen, step
         state=start if refused else stepped.state,
         kept=stepped.judged if accepted else start if refused else done.kept,
         scores=(*done.scores, stepped.score if accepted else seen.plain.score),
-        evidence=(evidence.withdrawn(count) if refused else evidence).newest(rules.window),
+        evidence=evidence.withdrawn(count) if refused else evidence,
         embeddings=_newest(done.embeddings, seen.plain.embedding, rules.window),
         notes=(*done.notes, stepped.note()),
+        learned=(*done.learned, stepped.used),
         verdicts=(*done.verdicts, verdict),
-        adapted_cases=done.adapted_cases + count * accepted,
+        adapted_cases=done.adapted_cases + accepted * _differ(stepped.score, seen.plain.score),
         rollbacks=done.rollbacks + refused,
-        unprobed=0 if due else unprobed,
+        probe=None if refused else probe,
+        unprobed=0 if due or refused else unprobed,
+        fresh=0 if refused else fresh,
     )
 
 
-def _judged(task: Task, evidence: Evidence, probe: Probe | None) -> Verdict:
-    return judge(evidence, probe, task.settings.guard, prevalence=task.prevalence)
+def _judged(task: Task, evidence: Evidence, probe: Probe | None, *, fresh: int) -> Verdict:
+    site = Site(task.prevalence, mixed=True, fresh=fresh)
+    return judge(evidence, probe, task.settings.guard, site=site)
 
 
 def _evidence(score: Float[Tensor, " b"], seen: Seen) -> Evidence:
-    return Evidence(score, seen.plain.score, seen.reference())
+    return Evidence(score, seen.plain.score, seen.styled_scores())
 
 
-def _joined(parts: Sequence[Evidence]) -> Evidence:
-    return Evidence(*(torch.cat(column) for column in zip(*(p.columns() for p in parts), strict=True)))
+def _all_evidence(answers: Sequence[Float[Tensor, " _"]], seen: Sequence[Seen]) -> Evidence:
+    source = torch.cat([one.plain.score for one in seen])
+    return Evidence(torch.cat(list(answers)), source, torch.cat([one.styled_scores() for one in seen], dim=1))
+
+
+def _differ(score: Float[Tensor, " b"], source: Float[Tensor, " b"]) -> int:
+    """Answers that are not the source's, beyond rounding."""
+    return int(((score - source).abs() > ROUNDING).sum())
 
 
 def _probed(task: Task, method: Adaptation, state: State) -> Probe | None:
@@ -176,6 +205,7 @@ def _probed(task: Task, method: Adaptation, state: State) -> Probe | None:
     return Probe(
         torch.cat([answer(task, method, state, seen) for seen in task.probe]),
         torch.cat([seen.plain.score for seen in task.probe]),
+        torch.cat([seen.views.plain.malignant for seen in task.probe]).to(task.centre),
     )
 
 

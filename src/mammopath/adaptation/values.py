@@ -47,7 +47,8 @@ class SourceFacts:
     Attributes:
         prevalence: share of malignant images in training, the prior of this modality; inside (0, 1).
         severity: share of each severity category in training, for the severity head; empty if unknown.
-        probe: fixed cases of the training sites on which calls should not change; may be empty.
+        probe: fixed cases of the training sites on which calls should not change, with their labels where
+            known; may be empty.
     """
 
     prevalence: float = 0.5
@@ -89,9 +90,11 @@ class Seen:
     plain: Reading
     styled: tuple[Reading, ...] = ()
 
-    def reference(self) -> Float[Tensor, " b"]:
-        """Malignancy logit averaged over the plain and all styled views."""
-        return torch.stack([reading.score for reading in (self.plain, *self.styled)]).mean(0)
+    def styled_scores(self) -> Float[Tensor, "v b"]:
+        """Malignancy logit of each styled view."""
+        if not self.styled:
+            return self.plain.score.new_zeros(0, len(self.plain.score))
+        return torch.stack([reading.score for reading in self.styled])
 
 
 @dataclass(frozen=True)
@@ -192,16 +195,19 @@ class AdaptationReport:
 
     Attributes:
         method, mode, modality: what was done.
-        decision: ``adapted``: the returned network differs from the source; ``source``: it does not.
-        reasons: of the guard's refusals, in order; empty where it accepted everything.
+        decision: ``adapted``: answers or the returned network differ from the source's; ``source``: neither.
+        reasons: of the guard's refusals, in order, or why nothing changed; empty where it accepted a change.
         measures: what the guard measured last.
         moved: tensors that differ from the source in the returned network.
+        distance, relative: of all that may move, taken together: Euclidean, and relative to its length.
         losses: of each update. cases: seen. used, left_out: cases in and not in a loss, over all updates.
-        adapted_cases: cases whose returned score comes from an adapted state.
+        adapted_cases: cases whose returned score differs from the source's.
         rollbacks: times the source was restored.
         rules: numbers that were settled on the way: ``passes`` over the cases and ``steps``, and
-            ``reliable_entropy``, the largest entropy of a case that was learned from, in nats.
-        rows: of the cases in the manifest, in order. hashes: SHA-256 of their tokens.
+            ``reliable_entropy``, the largest entropy of a case that was learned from, in nats; cases in the
+            ``probe``, without which the rules about the source's own cases are off, and ``labelled_probe``.
+        rows: of the cases in the manifest, in order. hashes: SHA-256 of their tokens. learned: whether each
+            entered an update, be it one that was taken back.
     """
 
     method: str
@@ -211,6 +217,8 @@ class AdaptationReport:
     reasons: tuple[str, ...]
     measures: Mapping[str, float]
     moved: tuple[Moved, ...]
+    distance: float
+    relative: float
     losses: tuple[float, ...]
     cases: int
     used: int
@@ -220,6 +228,7 @@ class AdaptationReport:
     rules: Mapping[str, float]
     rows: tuple[int, ...]
     hashes: tuple[str, ...]
+    learned: tuple[bool, ...]
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,8 @@ def adapt(
     columns = ["modality", "decision", "cases", "tensors moved", "why"]
     rows = [[r.modality, r.decision, r.cases, len(r.moved), "; ".join(r.reasons)] for r in reports]
     table(f"{method} -> {out}", columns, rows)
+    if probe is None:
+        typer.echo("No --probe: the rules about the source's own cases are off.")
 
 
 def accept(
