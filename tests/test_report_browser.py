@@ -23,7 +23,7 @@ MEASURE = """
 <script>
 addEventListener("load", () => {
   const width = document.documentElement.clientWidth;
-  const scrolls = (e) => e.closest(".scroll, pre, nav, svg");
+  const scrolls = (e) => e.closest(".scroll, pre, nav, svg, .skip");
   const wide = [...document.querySelectorAll("body *")].filter(
     (e) => e.getBoundingClientRect().right > width + 1 && !scrolls(e));
   const cut = [...document.querySelectorAll(".scroll")].filter((e) => e.scrollWidth > e.clientWidth + 1);
@@ -42,19 +42,24 @@ def page(tmp_path_factory):
     return write_report(make_study(folder, methods=("logreg", "erm", "mixstyle"), draws=100))
 
 
-def _measured(page, folder, width):
+def _measured(page, folder, width, media="screen"):
     shown = folder / "measured.html"
-    shown.write_text(page.read_text().replace("</body>", MEASURE + "</body>"))
+    text = page.read_text().replace("</body>", MEASURE + "</body>")
+    if media == "print":  # what a sheet of A4 between its margins shows
+        text = text.replace("@media print", "@media all").replace(
+            "@media (max-width", "@media print and (max-width"
+        )
+    shown.write_text(text)
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}/profile"]
     command += [f"--window-size={width},2000", "--virtual-time-budget=4000", "--dump-dom", shown.as_uri()]
     dom = subprocess.run(command, capture_output=True, check=True, text=True, timeout=120).stdout
     return re.search(r"<title>MEASURED (.*?)</title>", dom).group(1).replace("&quot;", '"')
 
 
-@pytest.mark.parametrize("width", [1280, 800])
-def test_nothing_is_wider_than_the_window(page, tmp_path, width):
+@pytest.mark.parametrize(("width", "media"), [(1280, "screen"), (800, "screen"), (688, "print")])
+def test_nothing_is_wider_than_the_window_or_the_sheet(page, tmp_path, width, media):
 
-    told = json.loads(_measured(page, tmp_path, width))
+    told = json.loads(_measured(page, tmp_path, width, media))
     assert told["width"] <= width
     assert told["page"] <= told["width"]
     assert told["wide"] == []
