@@ -133,6 +133,10 @@ def test_slides_are_bags_and_fields_are_tokens_of_one_batch(
     with torch.inference_mode():
         assert network.eval()(batch).logit.isfinite().all()
     assert isinstance(bank, MixedBank)
+    again = bench.bank(label_table(bench.records, {}), settings, network)
+    assert isinstance(again, MixedBank)
+    assert again.bags.memory is bank.bags.memory  # every look of a run makes a bank; files are read once
+    assert sum(path == bench.bags[max(bench.bags)] for path, _ in bank.bags.memory.values) == 1
     assert bank.statistics(field).shape == bank.statistics(max(bench.bags)).shape == (1, 2 * 96)
 
 

@@ -387,7 +387,7 @@ def test_beyond_its_budget_a_bank_reads_what_it_draws(
 
     monkeypatch.setattr("mammopath.slides.bags.read_features", reading)
     within, beyond = bank_of(job, slides), bank_of(job, slides)
-    beyond.budget = 0
+    beyond.memory.budget = 0
     for _ in range(3):
         one, two = (bank.batch("pathology", [Pick(0, 1)]) for bank in (within, beyond))
         assert one.tokens is not None

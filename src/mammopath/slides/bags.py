@@ -22,6 +22,21 @@ PIXELS = 4
 
 
 @dataclass
+class BagMemory:
+    """What banks have read of files of features; several banks may share it.
+
+    Attributes:
+        budget: bytes of features that there is room for; of slides beyond it, drawn patches alone are read.
+        values: of whole slides, by file and its time.
+        shares: share of tumour of every patch, by file, its time, and record.
+    """
+
+    budget: int = 1 << 30
+    values: dict[tuple[Path, int], Float32[np.ndarray, "n d"]] = field(default_factory=dict)
+    shares: dict[tuple[Path, int, str], Float32[np.ndarray, " n"]] = field(default_factory=dict)
+
+
+@dataclass
 class BagBank:
     """Bags of records that are slides; one token is one patch.
 
@@ -34,8 +49,7 @@ class BagBank:
         patches: at most so many are drawn for a step.
         look: at most so many, evenly over the slide, are its draw 0; 0 for all.
         seed: of the draws.
-        budget: bytes of features to keep in memory; of slides beyond it, drawn patches alone are read.
-        shares: share of tumour of every patch of the slides that were asked for.
+        memory: of what was read.
     """
 
     files: Mapping[int, Path]
@@ -45,10 +59,8 @@ class BagBank:
     patches: int = 256
     look: int = 0
     seed: int = 0
-    budget: int = 1 << 30
     drawn: int = 0
-    shares: dict[int, Float32[np.ndarray, " n"]] = field(default_factory=dict)
-    kept: dict[int, Float32[np.ndarray, "n d"]] = field(default_factory=dict)
+    memory: BagMemory = field(default_factory=BagMemory)
 
     def batch(self, modality: Modality, picks: Sequence[Pick]) -> Batch:
         """Put the bags of the picked slides together, padded to the largest."""
@@ -80,25 +92,27 @@ class BagBank:
         return slice(None)
 
     def _values(self, row: int, rows: Int[np.ndarray, " n"] | slice) -> Float32[np.ndarray, "_ d"]:
-        if row in self.kept:
-            return self.kept[row][rows]
-        if isinstance(rows, slice) or self._fits(row):
+        memory, key = self.memory, self._key(row)
+        if key in memory.values:
+            return memory.values[key][rows]
+        # Features fill their file, so its size says whether there is room for them.
+        if isinstance(rows, slice) or self.files[row].stat().st_size <= memory.budget:
             found = read_features(self.files[row]).values
-            if found.nbytes <= self.budget:
-                self.budget -= found.nbytes
-                self.kept[row] = found
+            if found.nbytes <= memory.budget:
+                memory.budget -= found.nbytes
+                memory.values[key] = found
             return found[rows]
         return read_features(self.files[row], rows).values
 
-    def _fits(self, row: int) -> bool:
-        """Whether there is room for all of a slide: by the size of its file, as its features fill it."""
-        return self.files[row].stat().st_size <= self.budget
-
     def _share(self, row: int) -> Float32[np.ndarray, " n"]:
-        if row not in self.shares:
+        key = (*self._key(row), self.records[row].image_id)
+        if key not in self.memory.shares:
             places = read_places(self.files[row])
-            self.shares[row] = tumour_share(self.records[row], places).astype(np.float32)
-        return self.shares[row]
+            self.memory.shares[key] = tumour_share(self.records[row], places).astype(np.float32)
+        return self.memory.shares[key]
+
+    def _key(self, row: int) -> tuple[Path, int]:
+        return self.files[row], self.files[row].stat().st_mtime_ns
 
 
 def bag_steps(

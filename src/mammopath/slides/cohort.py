@@ -14,12 +14,15 @@ from mammopath.features import TokenBank
 from mammopath.progress import Track, silent
 from mammopath.settings import RunSettings
 from mammopath.slide_settings import SlideSettings, TrunkSettings
-from mammopath.slides.bags import BagBank
+from mammopath.slides.bags import BagBank, BagMemory
 from mammopath.slides.embed import frozen_trunk
 from mammopath.slides.extract import extract, made_with
 from mammopath.slides.job import Job
 from mammopath.tensors import Batch
 from mammopath.types import Modality, Record, Skipped
+
+MEMORY = BagMemory()
+"""Of the process: a run makes a bank for every look that it takes, and every run of a study the same ones."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,9 @@ def mixed(
 ) -> MixedBank:
     """A bank of stored tokens, and of slides with their features in ``files`` by row."""
     own = settings.slides
-    bags = BagBank(files, records, tokens.labels, prefix, own.bag, own.look, seed=settings.seed)
+    bags = BagBank(
+        files, records, tokens.labels, prefix, own.bag, own.look, seed=settings.seed, memory=MEMORY
+    )
     return MixedBank(tokens, bags, settings.model.cut["pathology"])
 
 
