@@ -164,7 +164,7 @@ def _page(study: Study, rows: Sequence[SiteRow], tables: Mapping[str, Sequence[A
             (scope, sorted(found, key=lambda c: -c.difference))
             for scope, found in _grouped(tables["comparisons"], lambda c: c.scope)
         ],
-        "calibration": _grouped(tables["calibration"], lambda c: c.site),
+        "calibration": _grouped(tables["calibration"], lambda c: (c.site, c.modality)),
         "subgroups": _grouped(tables["subgroups"], lambda r: (r.site, r.by, r.modality)),
         "effects": _grouped(tables["effects"], lambda r: r.label),
         "failures": failures,

@@ -17,8 +17,13 @@ EXAMPLES = 12
 
 @dataclass(frozen=True, slots=True)
 class CalibrationRow:
-    """How calibration fitted on source validation carries over to one site, mean over seeds."""
+    """How calibration fitted on source validation carries over to one site, mean over seeds.
 
+    Attributes:
+        site: held out; or ``at home``, all sites together, met by models that know them.
+    """
+
+    modality: str
     site: str
     label: str
     temperature: float
@@ -73,11 +78,11 @@ def training_figures(study: Study, styles: Mapping[str, int]) -> list[Figure]:
 def calibration_rows(judged: Sequence[Judged]) -> list[CalibrationRow]:
     """One row per site and method, mean over seeds."""
     rows = []
-    for (_, site), group in by_site(judged).items():
+    for (modality, site), group in by_site(judged).items():
         for label, runs in by_label(group).items():
             found = [_transfer(j) for j in runs]
             values = {n: _mean([getattr(f, n) for f in found]) for n in Transfer.__dataclass_fields__}
-            rows.append(CalibrationRow(site, label, **values))
+            rows.append(CalibrationRow(modality, site, label, **values))
     return rows
 
 

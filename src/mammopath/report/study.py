@@ -18,6 +18,9 @@ from mammopath.files import read_lines
 from mammopath.metrics.ranking import auc
 from mammopath.report.tables import Line, method_label
 
+HOME = "at home"
+"""Stands for the site of runs that are judged where they were trained."""
+
 KEYS = {"breast": ["patient", "laterality"], "patient": ["patient"]}
 """Columns that name a unit of several images; one image is named by itself."""
 
@@ -206,7 +209,7 @@ def judged_at_home(study: Study) -> list[Judged]:
             continue
         table = by_unit(pl.read_parquet(path), units).filter(modality=line["modality"])
         test, val = (_cases(table.filter(part=part), "mixed") for part in ("test", "val"))
-        found[key] = Judged({**line, "site": f"{line['modality']}, at home"}, test, val)
+        found[key] = Judged({**line, "site": HOME}, test, val)
     return list(found.values())
 
 
