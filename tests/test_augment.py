@@ -14,6 +14,9 @@ from mammopath.types import MODALITIES, Modality
 
 SETTINGS = AugmentSettings()
 
+DRAWN_3 = (0.9775474, 0.7360698, 1.0487399, 1.8884242)
+"""Gamma, contrast, zoom and angle of the draw of seed 3."""
+
 
 def sample(modality: Modality, *, height: int = 84, width: int = 56) -> Sample:
     """A dark picture with one bright square, which is the lesion, and padding on the right."""
@@ -150,6 +153,38 @@ def test_the_middle_is_hidden_and_all_else_stays(modality: Modality) -> None:
     assert not changed[: rows[0]].any()
     assert not changed[rows[-1] + 1 :].any()
     assert after.image[:, changed].std(dim=1).max() < 1e-5
+
+
+def test_only_style_views_change_pixel_size_and_compression() -> None:
+    for modality in MODALITIES:
+        trained = [draw(SETTINGS, modality, generator=seeded(i)) for i in range(20)]
+        assert {(a.coarser, a.jpeg) for a in trained} == {(1.0, 0)}
+    breasts = [draw_style(SETTINGS, "mammogram", generator=seeded(i)) for i in range(40)]
+    assert all(1 <= a.coarser <= 2 and a.jpeg == 0 for a in breasts)
+    assert len({a.coarser for a in breasts}) > 30
+    tissue = [draw_style(SETTINGS, "pathology", generator=seeded(i)) for i in range(40)]
+    assert all(50 <= a.jpeg <= 95 and a.coarser == 1 for a in tissue)
+
+
+def test_training_draws_are_as_they_were_before_style_views_had_more() -> None:
+    """Views stored for training keep their names, so their content must stay."""
+    found = draw(SETTINGS, "mammogram", generator=seeded(3))
+    assert (found.gamma, found.contrast, found.zoom, found.angle) == pytest.approx(DRAWN_3, abs=1e-6)
+
+
+def test_larger_pixels_lose_detail_and_keep_the_mean() -> None:
+    board = (torch.arange(56)[:, None] + torch.arange(56)).remainder(2).float()[None]
+    whole = Sample(board, torch.ones(56, 56, dtype=torch.bool), torch.zeros(56, 56))
+    after = apply(whole, Augmentation(coarser=2.0)).image
+    assert after.shape == board.shape
+    torch.testing.assert_close(after, torch.full_like(after, 0.5))
+
+
+def test_compression_costs_more_the_lower_its_quality() -> None:
+    image = torch.rand(3, 56, 84, generator=seeded(1))
+    whole = Sample(image, torch.ones(56, 84, dtype=torch.bool), torch.zeros(56, 84))
+    errors = [(apply(whole, Augmentation(jpeg=q)).image - image).abs().mean() for q in (95, 70, 50)]
+    assert 0 < errors[0] < errors[1] < errors[2] < 0.3
 
 
 def test_blur_is_scipys_gaussian() -> None:

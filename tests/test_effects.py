@@ -1,13 +1,14 @@
 """What adaptation did: pairs of lines, hurt rate, guard, and the page they are put into."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mammopath.errors import DataError
-from mammopath.report.effects import HURT, effects, markdown_effects
+from mammopath.report.effects import HURT, IDLE, effects, markdown_effects
 from mammopath.report.markdown import ADAPTATION, END, RESULTS, put_tables
 
 
@@ -42,6 +43,19 @@ def test_a_row_for_each_site_and_one_over_all() -> None:
     assert (tent.hurt, tent.adapted, tent.reason) == (0.5, 1.0, "")
     style = rows["erm + style", "all"]
     assert (style.hurt, style.adapted, style.reason) == (0.0, 0.0, "flips")
+    assert (tent.gap_before, tent.gap_after) == (pytest.approx(0.10), pytest.approx(0.13))
+    assert math.isnan(tent.changed)
+
+
+def test_an_idle_method_is_not_called_adapted() -> None:
+    idle = line("eata", 0.7)
+    idle["adapted"]["mammogram"] |= {"relative": 1e-9, "changed": 0.0}
+    (row, _) = effects([line("none", 0.7), idle])
+    assert (row.adapted, row.changed, row.reason) == (0.0, 0.0, IDLE)
+    online = line("eata", 0.7)
+    online["adapted"]["mammogram"] |= {"relative": 0.0, "changed": 0.5}
+    assert effects([line("none", 0.7), online])[0].adapted == 1.0
+    assert "| 50% |" in markdown_effects(effects([line("none", 0.7), online]))
 
 
 @pytest.mark.parametrize(("fall", "hurt"), [(HURT + 1e-6, 1.0), (HURT - 1e-6, 0.0)])

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mammopath import features
 from mammopath.adaptation.methods import ADAPTATIONS
 from mammopath.bench import Bench, fill_workers, prepare_bench
 from mammopath.config import parse
@@ -94,6 +95,16 @@ def test_further_views_do_not_rename_those_that_are_kept(bench, told):
     for kept, names in zip(bench.keys, every, strict=True):
         assert {0: names[0], 1: names[1]} == kept
         assert len(set(names.values())) == 4
+
+
+def test_a_new_version_of_styles_renames_style_views_only(bench, told, monkeypatch):
+    network, numbers = network_of(told), [-1, 0, 1]
+    before = token_keys(bench.records, network, told, views=numbers)
+    monkeypatch.setattr(features, "STYLES", "|styles 3")
+    after = token_keys(bench.records, network, told, views=numbers)
+    for old, new in zip(before, after, strict=True):
+        assert (old[0], old[1]) == (new[0], new[1])
+        assert old[-1] != new[-1]
 
 
 def test_the_order_is_of_names_and_mixes_what_lies_in_folders_by_class(bench):

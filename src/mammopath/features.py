@@ -29,6 +29,10 @@ HIDDEN = -(1 << 20)
 """Number of the view whose middle is hidden, for test-time adaptation."""
 
 
+STYLES = "|styles 2"
+"""Version of style-only views; 2 came with pixel size and compression."""
+
+
 @runtime_checkable
 class Bank(Protocol):
     """Gives batches of any rows and views."""
@@ -142,9 +146,14 @@ def token_keys(
     content = {file: sha256(file) for file in dict.fromkeys(files)}
     hashes = [f"{content[file]}|{r.image_id}" for file, r in zip(files, records, strict=True)]
     return [
-        {number: view_key(recipes[r.modality], image, number) for number in numbers}
+        {number: view_key(recipes[r.modality] + _drawn(number), image, number) for number in numbers}
         for r, image in zip(records, hashes, strict=True)
     ]
+
+
+def _drawn(number: int) -> str:
+    """The version of style-only views, so that a change of what is drawn renames them and no other view."""
+    return STYLES if number < 0 else ""
 
 
 def _recipe(weights: str, modality: Modality, settings: RunSettings) -> str:

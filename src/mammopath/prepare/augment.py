@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import imagecodecs
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -34,6 +36,8 @@ class Augmentation:
         stain: factors on haematoxylin, eosin and DAB; stain_shift: added to them (natural density).
         gamma: exponent. contrast: factor about the mean. brightness: added after it.
         blur: sigma of a Gaussian in pixels. noise: standard deviation; noise_seed: of its generator.
+        coarser: pixels so many times as large, brought back to the size.
+        jpeg: quality of compression; 0 for none.
     """
 
     mirror: bool = False
@@ -49,7 +53,15 @@ class Augmentation:
     blur: float = 0.0
     noise: float = 0.0
     noise_seed: int = 0
+    coarser: float = 1.0
+    jpeg: int = 0
 
+
+COARSEST = 2.0
+"""Largest pixel of a mammogram's style view: detectors have 50 to 100 micrometres."""
+
+JPEG = (50, 95)
+"""Qualities of compression of a pathology style view; scanners store slides at 70 to 90."""
 
 IDENTITY = Augmentation()
 """Changes nothing."""
@@ -61,7 +73,7 @@ def draw(settings: AugmentSettings, modality: Modality, *, generator: torch.Gene
     Pathology has no up, so it is mirrored and turned freely. Mammograms are not: preparation has put the
     chest wall on the left, at training and at test alike.
     """
-    style = draw_style(settings, modality, generator=generator)
+    style = _draw_tones(settings, modality, generator=generator)
     uniform = _uniform(generator)
     zoom = 1 + uniform(settings.zoom)
     if modality == "mammogram":
@@ -72,7 +84,19 @@ def draw(settings: AugmentSettings, modality: Modality, *, generator: torch.Gene
 
 
 def draw_style(settings: AugmentSettings, modality: Modality, *, generator: torch.Generator) -> Augmentation:
-    """Draw changes of intensity only, as another scanner or laboratory would make them."""
+    """Draw changes of style only, as another scanner or laboratory would make them.
+
+    Besides tones, blur and noise: the size of a detector's pixel, and a scanner's compression. Training
+    images do without those two, so that views stored for training keep their content.
+    """
+    tones = _draw_tones(settings, modality, generator=generator)
+    share = torch.rand((), generator=generator).item()
+    if modality == "mammogram":
+        return replace(tones, coarser=1 + (COARSEST - 1) * share)
+    return replace(tones, jpeg=round(JPEG[0] + (JPEG[1] - JPEG[0]) * share))
+
+
+def _draw_tones(settings: AugmentSettings, modality: Modality, *, generator: torch.Generator) -> Augmentation:
     uniform = _uniform(generator)
     seed = int(torch.randint(2**31, (), generator=generator))
     common = Augmentation(
@@ -164,7 +188,7 @@ def _look_up(
 def _restyle(
     image: Float[Tensor, "c h w"], valid: Bool[Tensor, "h w"], a: Augmentation
 ) -> Float[Tensor, "c h w"]:
-    """Stain, response curve, focus and noise, in the order in which a scanner adds them."""
+    """Stain, response curve, focus, pixels, noise and storage, in the order in which a scanner adds them."""
     if a.stain != IDENTITY.stain or a.stain_shift != IDENTITY.stain_shift:
         image = jitter_hed(image, image.new_tensor(a.stain), image.new_tensor(a.stain_shift))
     if a.gamma != 1:
@@ -174,10 +198,29 @@ def _restyle(
         image = (image - mean) * a.contrast + mean + a.brightness
     if a.blur > 0:
         image = _blur(image, a.blur)
+    if a.coarser > 1:
+        image = _coarsened(image, a.coarser)
     if a.noise > 0:
         generator = torch.Generator().manual_seed(a.noise_seed)
         image = image + a.noise * torch.randn(image.shape, generator=generator).to(image)
-    return image.clamp(0, 1)
+    image = image.clamp(0, 1)
+    return _compressed(image, a.jpeg) if a.jpeg else image
+
+
+def _coarsened(image: Float[Tensor, "c h w"], factor: float) -> Float[Tensor, "c h w"]:
+    """Larger pixels, each the mean of what it covers, brought back to the size."""
+    height, width = image.shape[1:]
+    size = [max(1, round(height / factor)), max(1, round(width / factor))]
+    small = F.interpolate(image[None], size, mode="area")
+    return F.interpolate(small, [height, width], mode="bilinear", align_corners=False)[0]
+
+
+def _compressed(image: Float[Tensor, "c h w"], quality: int) -> Float[Tensor, "c h w"]:
+    """Through JPEG and back, with 8 bits a channel."""
+    pixels = (image * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    data = imagecodecs.jpeg8_encode(np.ascontiguousarray(pixels), level=quality)
+    stored = torch.from_numpy(imagecodecs.jpeg8_decode(data).copy())
+    return stored.permute(2, 0, 1).to(image) / 255
 
 
 def _blur(image: Float[Tensor, "c h w"], sigma: float) -> Float[Tensor, "c h w"]:
