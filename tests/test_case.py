@@ -109,6 +109,7 @@ def test_everything_that_is_said_has_its_meaning_beside_it(predictor: Predictor,
         assert score.unit == "both" or 0 <= score.low <= score.high <= 1
     json.dumps(said.to_json(), allow_nan=False)
     assert said.provenance["model_sha256"] == predictor.run.facts["model_sha256"]
+    assert said.stamp == said.to_json()["stamp"] == predictor.run.facts["stamp"]
 
 
 # ---------------------------------------------------------------- links and pages

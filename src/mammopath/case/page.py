@@ -35,6 +35,7 @@ def _told(folder: Path, prediction: Prediction) -> dict[str, Any]:
     return {
         "notice": RESEARCH_USE_ONLY,
         "version": __version__,
+        "stamp": prediction.stamp,
         "case": prediction.case,
         "phantom": any(i.record.attributes.get("phantom") == "yes" for i in prediction.images),
         "concordance": prediction.concordance,

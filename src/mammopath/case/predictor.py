@@ -140,6 +140,7 @@ class Predictor:
         network, prepare = self.run.network, self.run.settings.prepare
         return {
             "run": self.run.folder.name,
+            "stamp": str(self.run.facts.get("stamp", "")),
             "model_sha256": self.run.facts.get("model_sha256"),
             "trunk_sha256": self.run.facts.get("trunk_sha256"),
             "method": self.run.facts.get("method"),

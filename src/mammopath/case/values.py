@@ -211,6 +211,11 @@ class Prediction:
     skipped: tuple[Skipped, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def stamp(self) -> str:
+        """What the run's training data make a reader need to know (a leak, an error); empty for nothing."""
+        return str(self.provenance.get("stamp", ""))
+
     def of(self, modality: Modality) -> list[SeenImage]:
         """Images of one modality."""
         return [i for i in self.images if i.record.modality == modality]
@@ -223,6 +228,7 @@ class Prediction:
         """As one line of ``predictions.jsonl``; maps and links stand in files of their own."""
         return {
             "notice": RESEARCH_USE_ONLY,
+            "stamp": self.stamp,
             "case": self.case,
             "concordance": plain(vars(self.concordance)),
             "scores": [plain(vars(s)) for s in self.scores],
