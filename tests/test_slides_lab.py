@@ -154,6 +154,25 @@ def test_training_without_a_held_out_site_keeps_patients_apart(
     assert facts["held_out"] is None
     assert facts["rows"]["test"] > 0
     assert set(facts["sites"]["pathology"]) == {"camelyon17_centre_0", SITE}
+    told = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert told["fingerprint"] == manifest.read(tmp_path / "lab.parquet").fingerprint
+
+
+@pytest.mark.slow
+def test_features_without_places_give_a_score_and_say_why_no_map(
+    run: Path, records: list[Record], features: Path, tmp_path: Path
+) -> None:
+    """As the files of CLAM's second step, which keep no attributes."""
+    own = read_features(features / "features" / f"{records[0].path.stem}.h5")
+    (tmp_path / "clam").mkdir()
+    with h5py.File(tmp_path / "clam" / f"{records[0].path.stem}.h5", "w") as file:
+        file["features"], file["coords"] = own.values, own.corners
+    loaded, path = load_slide_run(run), [records[0].path]
+    (bare,) = predict_slides(loaded, Asked(path, {}, {}, tmp_path / "clam"), tmp_path / "one")
+    (whole,) = predict_slides(loaded, Asked(path, {}, {}, features), tmp_path / "two")
+    assert bare.score == whole.score
+    assert "side of a patch" in bare.note
+    assert not (tmp_path / "one" / "maps").exists()
 
 
 def test_slides_without_features_are_told(tmp_path: Path) -> None:

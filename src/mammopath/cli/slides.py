@@ -77,7 +77,16 @@ def slides_train(
     from mammopath.slides.learn import train_slides
 
     settings = load(BagSettings, config, changes or [])
-    facts = train_slides(read(manifest).records, features, out, settings, held_out=held_out, track=track)
+    cohort = read(manifest)
+    facts = train_slides(
+        cohort.records,
+        features,
+        out,
+        settings,
+        held_out=held_out,
+        fingerprint=cohort.fingerprint,
+        track=track,
+    )
     for why, count in facts["slides"]["unused"].items():
         if count:
             say(f"{count} slides {why} take no part")

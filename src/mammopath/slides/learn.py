@@ -59,6 +59,7 @@ def train_slides(
     settings: BagSettings,
     *,
     held_out: str | None = None,
+    fingerprint: str = "",
     track: Track = silent,
 ) -> dict[str, Any]:
     """Train on slides with labels, test on others, and write a run folder.
@@ -70,6 +71,7 @@ def train_slides(
         out: the run folder; must not exist.
         settings: trunk, training, seed.
         held_out: the site to leave out and test on; none keeps ``test_share`` of the patients of each apart.
+        fingerprint: of the manifest, for run.json.
         track: shows progress.
 
     Returns:
@@ -113,7 +115,16 @@ def train_slides(
             }
         }
         save_model(building, trained.network.trained_state(), _run_settings(settings))
-        save_facts(building, facts | {"seed": settings.seed, "method": "slides", "recipe": trained.recipe})
+        save_facts(
+            building,
+            facts
+            | {
+                "fingerprint": fingerprint,
+                "seed": settings.seed,
+                "method": "slides",
+                "recipe": trained.recipe,
+            },
+        )
     return facts
 
 
