@@ -74,7 +74,7 @@ def _of_method(study: Study, rows: Sequence[SiteRow]) -> dict[str, str]:
         "predictors": "Pixels of the images alone; no clinical variable.",
         "heterogeneity": "Every site apart, worst site, ranks: sections Results and Held-out sites.",
         "measures": f"AUC, average precision, sensitivity, specificity, calibration; per {units}.",
-        "uncertainty": "Patient-cluster bootstrap or DeLong, paired differences, Holm; seed spread apart.",
+        "uncertainty": "Patient bootstrap or DeLong; paired differences with retraining, Holm.",
         "prediction": "Logits of each held-out image by a model that never saw its site; stored per image.",
         "output": "Probability of malignancy; threshold of the best Youden index on source validation.",
         "shift": "In-domain gap, site probe, share of images unlike the training sites.",
