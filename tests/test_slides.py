@@ -26,7 +26,7 @@ from mammopath.slide_settings import BagSettings, SlideSettings
 from mammopath.slides.bags import BagBank, bag_steps, tumour_share
 from mammopath.slides.embed import embed, frozen_trunk, model_settings
 from mammopath.slides.extract import extract
-from mammopath.slides.job import Job, name_slides
+from mammopath.slides.job import Job, given_spacings, name_slides
 from mammopath.slides.maps import cell_um, detections, map_of, tumour_cells, tumour_map
 from mammopath.slides.score import score_patient, score_slide
 from mammopath.slides.store import Features, read_features, read_places, writing_features
@@ -156,6 +156,17 @@ def test_a_slide_that_turned_bad_loses_its_features(slides: dict[str, Path], tmp
     path.write_bytes(path.read_bytes()[:3000])
     assert extract({"a": path}, job)[0].verdict == "unreadable"
     assert not job.features("a").exists()
+
+
+def test_a_given_spacing_is_that_of_its_own_file(tmp_path: Path) -> None:
+    """Slides of DICOM folders are all called 1.dcm; one's spacing was given to the other."""
+    paths = [small_slide(tmp_path / folder / "1.tif", side=512, radius=0) for folder in "ab"]
+    given = [
+        Record(p.parent.name, p, "p", "d", "pathology", spacing=Spacing.square(um), spacing_source="override")
+        for p, um in zip(paths, (1.0, 2.0), strict=True)
+    ]
+    found = extract(name_slides(paths), Job(tmp_path / "out", SETTINGS, given_spacings(given)))
+    assert {o.slide: o.um[0] for o in found} == {"a_1": 1.0, "b_1": 2.0}
 
 
 def test_features_that_were_removed_are_made_again(slides: dict[str, Path], tmp_path: Path) -> None:

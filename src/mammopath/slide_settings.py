@@ -35,7 +35,7 @@ class SlideSettings(Settings):
 
 
 class BagSettings(SlideSettings):
-    """``mammopath slides stages``: from slides to stages, every centre left out in turn."""
+    """``mammopath slides train`` and ``stages``: a network of bags of patches."""
 
     train: TrainSettings = TrainSettings()
     """The training loop; ``batch`` counts slides of each centre."""

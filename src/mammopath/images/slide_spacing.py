@@ -74,5 +74,5 @@ def read_spacings(path: Path) -> dict[str, Spacing]:
 
 
 def spacing_of(path: Path, spacings: Mapping[str, Spacing]) -> Spacing | None:
-    """The override for a slide, by its file name or its name without suffix."""
-    return spacings.get(path.name) or spacings.get(path.stem)
+    """The override for a slide, by its whole path, its file name, or its name without suffix."""
+    return spacings.get(str(path)) or spacings.get(path.name) or spacings.get(path.stem)

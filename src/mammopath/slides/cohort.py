@@ -17,7 +17,7 @@ from mammopath.slide_settings import SlideSettings, TrunkSettings
 from mammopath.slides.bags import BagBank, BagMemory
 from mammopath.slides.embed import frozen_trunk
 from mammopath.slides.extract import extract, made_with
-from mammopath.slides.job import Job
+from mammopath.slides.job import Job, given_spacings
 from mammopath.tensors import Batch
 from mammopath.types import Modality, Record, Skipped
 
@@ -118,10 +118,9 @@ def slide_files(
     why = "its label is not known, so it can neither train nor test"
     skipped = [Skipped(r.image_id, "unlabelled", why) for r in records if math.isnan(r.malignant)]
     recipe = str(made_with(own, frozen_trunk(own))["recipe"])
-    spacings = {r.path.name: r.spacing for r in labelled if r.spacing and r.spacing_source != "header"}
-    job = Job(cache / "slides" / recipe[:16], own, spacings)
+    job = Job(cache / "slides" / recipe[:16], own, given_spacings(labelled))
     named = {_name(r): r for r in labelled}
-    slides: Mapping[str, Path] = {name: r.path for name, r in named.items()}
+    slides: Mapping[str, Path] = {name: r.path.absolute() for name, r in named.items()}
     files = {}
     for outcome in extract(slides, job, workers=workers, track=track):
         record = named[outcome.slide]

@@ -1,7 +1,7 @@
 """A job over slides: their names, where features lie, what became of each, whether that still holds."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from mammopath.errors import DataError
 from mammopath.images.slide_spacing import spacing_of
 from mammopath.slide_settings import SlideSettings
-from mammopath.types import Spacing
+from mammopath.types import Record, Spacing
 
 RECIPE = "recipe.json"
 """What the features of a folder are made with."""
@@ -57,7 +57,7 @@ class Job:
     Attributes:
         out: gets ``features/NAME.h5``, ``thumbnails/NAME.jpg``, ``slides/NAME.json``.
         settings: patches and model.
-        spacings: of level-0 pixels by name, in place of headers.
+        spacings: of level-0 pixels by path or name, in place of headers.
     """
 
     out: Path
@@ -111,6 +111,11 @@ def _names(paths: Sequence[Path]) -> list[str]:
             if len(set(names)) == len(paths):
                 return names
     return [path.stem for path in paths]
+
+
+def given_spacings(records: Iterable[Record]) -> dict[str, Spacing]:
+    """Spacings that do not come from headers, by path: a file name alone may stand for several slides."""
+    return {str(r.path.absolute()): r.spacing for r in records if r.spacing and r.spacing_source != "header"}
 
 
 def find_features(folder: Path, slides: Sequence[Path]) -> dict[Path, Path]:

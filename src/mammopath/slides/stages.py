@@ -24,7 +24,7 @@ from mammopath.progress import Track, silent
 from mammopath.runs import versions
 from mammopath.slide_settings import BagSettings
 from mammopath.slides.extract import extract
-from mammopath.slides.job import Job, name_slides
+from mammopath.slides.job import Job, given_spacings, name_slides
 from mammopath.slides.maps import map_of
 from mammopath.slides.nodes import Node, choose_threshold, judged, missing_nodes, unjudged
 from mammopath.slides.score import score_patient, score_slide
@@ -90,7 +90,7 @@ def stage_study(
     used = _with_labels(records)
     _centres(used)
     names = {path: name for name, path in name_slides([r.path for r in used]).items()}
-    spacings = {r.path.name: r.spacing for r in used if r.spacing and r.spacing_source != "header"}
+    spacings = given_spacings(used)
     job = Job(features or out / "features", settings, spacings)
     slides = {name: path for path, name in names.items()}
     found = {o.slide: o for o in extract(slides, job, workers=workers, track=track)}
