@@ -1,10 +1,13 @@
 """How much AUC adaptation costs at worst, on streams of shifted images of the site left out. Prints JSON.
 
-    python benchmarks/stress_streams.py runs/real_small/runs/bach__erm__0 [more runs] [--methods t3a tact]
+    python benchmarks/stress_streams.py --phantom runs/stress
+    python benchmarks/stress_streams.py runs/real_small [more studies or runs] [--methods t3a tact]
 
-For each run: images of the held-out site, as many of each class, changed in ten ways in front of the trunk;
-in batches of 1, 2 and 16; shuffled, and sorted by label; with the guard on and, in batches of 16, off. A loss
-is the AUC of the source on the same images less that of the adapted answers.
+For each run, a study's `erm` of its first seed at every site: images of the held-out site, as many of each
+class, changed in ten ways in front of the trunk; in batches of 1, 2 and 16; shuffled, and sorted by label;
+along the stream and, in batches of 16, calibrated on all of it; with the guard on and, in batches of 16, off.
+A loss is the AUC of the source on the same images less that of the adapted answers. The phantom is painted,
+and a small network trained on two of its hospitals from scratch, in the folder named, unless they are there.
 """
 
 import argparse
@@ -13,7 +16,7 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,14 +32,29 @@ from mammopath.bench import read_cohort
 from mammopath.cohort.loader import Labels, collate, label_table, token_masks
 from mammopath.cohort.splits import fold
 from mammopath.cohort.store import Stored
+from mammopath.config import parse
+from mammopath.demo import demo_settings
 from mammopath.features import SampleBank, augmented, plain_view
+from mammopath.lodo import lodo
+from mammopath.phantom.cohort import PhantomSettings
+from mammopath.phantom.generate import TRUTH, generate
+from mammopath.prepare.augment import hide_middle
 from mammopath.runs import Run, load_run
 from mammopath.settings import AdaptSettings, GuardSettings
+from mammopath.site_stream import style_numbers
 from mammopath.tensors import Sample
 from mammopath.types import Modality, Record
 
 HALF_A_POINT = 0.005
 SIZES = (1, 2, 16)
+STYLED = 2
+ALL_WAYS: tuple[tuple[Literal["online", "calibrate"], bool], ...] = (
+    ("online", True),
+    ("online", False),
+    ("calibrate", True),
+    ("calibrate", False),
+)
+"""Mode, and whether the guard is on; the first in batches of every size."""
 
 
 def blurred(image: Tensor) -> Tensor:
@@ -75,18 +93,23 @@ SHIFTS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class Shifted:
-    """Images of one site under one shift: labels, and views at the cut, plain and styled."""
+    """Images of one site under one shift: labels and views at the cut; plain, styled, middle hidden."""
 
     labels: Labels
     rows: Sequence[int]
     plain: Sequence[Stored]
-    styled: Sequence[Stored]
+    styled: Sequence[Sequence[Stored]]
+    hidden: Sequence[Stored]
 
-    def stream(self, order: Sequence[int], size: int, *, needs_views: bool) -> list[Views]:
+    def stream(self, order: Sequence[int], size: int) -> list[Views]:
         """Batches of ``size`` in that order."""
         parts = [order[i : i + size] for i in range(0, len(order), size)]
         return [
-            Views(self._batch(part, self.plain), (self._batch(part, self.styled),) if needs_views else ())
+            Views(
+                self._batch(part, self.plain),
+                tuple(self._batch(part, own) for own in self.styled),
+                self._batch(part, self.hidden),
+            )
             for part in parts
         ]
 
@@ -98,21 +121,42 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("runs", nargs="+", type=Path)
-    parser.add_argument("--cases", type=int, default=64)
+    parser.add_argument("folders", nargs="*", type=Path)
+    parser.add_argument("--phantom", type=Path, default=None)
+    parser.add_argument("--patients", type=int, default=48)
+    parser.add_argument("--cases", type=int, default=192)
     parser.add_argument("--methods", nargs="+", default=[m for m in ADAPTATIONS if m != "none"])
     parser.add_argument("--shifts", nargs="+", default=list(SHIFTS))
     parser.add_argument("--modality", choices=("mammogram", "pathology"), default=None)
     args = parser.parse_args()
     torch.set_num_threads(1)
+    runs = [run for folder in args.folders for run in runs_of(folder)]
+    runs += [phantom_run(args.phantom, args.patients)] if args.phantom else []
+    if not runs:
+        parser.error("name a study, a run, or --phantom FOLDER")
     found = [
         line
-        for folder in args.runs
+        for folder in runs
         for line in stressed(
             load_run(folder), args.methods, args.shifts, cases=args.cases, modality=args.modality
         )
     ]
     print(json.dumps({"cases": args.cases, "summary": summary(found), "streams": found}, indent=1))
+
+
+def runs_of(folder: Path) -> list[Path]:
+    """A run, or the ERM runs of a study's first seed."""
+    return sorted((folder / "runs").glob("*__erm__0")) if (folder / "runs").is_dir() else [folder]
+
+
+def phantom_run(folder: Path, patients: int) -> Path:
+    """The small network of the demo, trained on two hospitals of a phantom."""
+    cohort, study = folder / "cohort", folder / "study"
+    if not (cohort / TRUTH).exists():
+        generate(cohort, parse(PhantomSettings, {"patients": patients, "fields": 1}))
+    changes = ["held_out=[site_c]", "in_domain=false", "for_prediction=false", "workers=1"]
+    lodo(demo_settings(cohort, changes), study)
+    return study / "runs" / "site_c__erm__0"
 
 
 def stressed(
@@ -153,14 +197,18 @@ def shifted_views(
     shift: Callable[[Tensor], Tensor],
 ) -> Shifted:
     """Images through the shift and the lower trunk, plain and in another style."""
-    plain, styled = [], []
+    plain: list[Stored] = []
+    styled: list[list[Stored]] = [[] for _ in range(STYLED)]
+    hidden: list[Stored] = []
     for row in rows:
         sample = plain_view(records[row], run.settings, run.network)
         moved = replace(sample, image=shift(sample.image).clamp(0, 1) * sample.valid)
         plain.append(at_cut(run, moved, records[row].modality))
-        other = augmented(moved, records[row], -1, run.settings)
-        styled.append(at_cut(run, other, records[row].modality))
-    return Shifted(labels, rows, plain, styled)
+        for own, number in zip(styled, style_numbers(STYLED), strict=True):
+            other = augmented(moved, records[row], number, run.settings)
+            own.append(at_cut(run, other, records[row].modality))
+        hidden.append(at_cut(run, hide_middle(moved), records[row].modality))
+    return Shifted(labels, rows, plain, styled, hidden)
 
 
 def at_cut(run: Run, sample: Sample, modality: Modality) -> Stored:
@@ -173,27 +221,27 @@ def at_cut(run: Run, sample: Sample, modality: Modality) -> Stored:
 def streams(
     run: Run, shifted: Shifted, methods: Sequence[str], facts: SourceFacts
 ) -> Iterator[dict[str, Any]]:
-    """Every method, batch size and order; the guard is off in batches of 16 alone."""
+    """Every method, batch size and order; calibration, and the guard off, in batches of 16 alone."""
     truth = shifted.labels.malignant[list(shifted.rows)].numpy()
     orders = {
         "shuffled": np.random.default_rng(1).permutation(len(truth)).tolist(),
         "sorted": np.argsort(truth, kind="stable").tolist(),
     }
     for size, (order, places) in ((s, o) for s in SIZES for o in orders.items()):
-        plain = shifted.stream(places, size, needs_views=False)
+        stream = shifted.stream(places, size)
         with torch.no_grad():
-            before = torch.cat([run.network(views.plain).logit for views in plain]).numpy()
+            before = torch.cat([run.network(views.plain).logit for views in stream]).numpy()
         source = roc_auc_score(truth[places], before)
         for method in methods:
-            stream = shifted.stream(places, size, needs_views=True)
-            for guard in (True, False) if size == 16 else (True,):
-                settings = AdaptSettings(mode="online", guard=GuardSettings(enabled=guard))
+            for mode, guard in ALL_WAYS if size == 16 else ALL_WAYS[:1]:
+                settings = AdaptSettings(mode=mode, guard=GuardSettings(enabled=guard))
                 done = adapt(run.network, stream, method=method, settings=settings, source=facts)
                 loss = source - roc_auc_score(truth[places], done.scores.numpy())
                 yield {
                     "size": size,
                     "order": order,
                     "method": method,
+                    "mode": mode,
                     "guard": guard,
                     "source_auc": round(source, 4),
                     "loss": round(loss, 4),
@@ -204,11 +252,17 @@ def streams(
 def summary(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Worst and mean loss of each method, and the share of streams that lose more than half a point."""
     rows = []
-    for method, guard in sorted({(line["method"], line["guard"]) for line in lines}):
-        own = [line["loss"] for line in lines if (line["method"], line["guard"]) == (method, guard)]
-        hurt = sum(loss > HALF_A_POINT for loss in own)
-        told = {"streams": len(own), "worst": max(own), "mean": round(statistics.fmean(own), 4), "hurt": hurt}
-        rows.append({"method": method, "guard": guard} | told)
+    names = ("method", "mode", "guard")
+    for key in sorted({tuple(line[name] for name in names) for line in lines}):
+        mine = [line for line in lines if tuple(line[name] for name in names) == key]
+        own = [line["loss"] for line in mine]
+        rows.append(
+            dict(zip(names, key, strict=True))
+            | {"streams": len(own), "worst": max(own), "best": min(own)}
+            | {"mean": round(statistics.fmean(own), 4), "hurt": sum(loss > HALF_A_POINT for loss in own)}
+            | {"gained": sum(loss < -HALF_A_POINT for loss in own)}
+            | {"changed": sum(line["answered_adapted"] > 0 for line in mine)}
+        )
     return rows
 
 

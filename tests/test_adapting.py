@@ -151,6 +151,15 @@ def test_patients_move_with_their_images_where_a_stream_is_answered_case_by_case
     assert groups["patient_logit"].max() == 1
 
 
+def test_an_error_names_the_files_that_are_to_blame(done: Path, tmp_path: Path) -> None:
+    source = load_run(done / "runs" / "site_a__erm__0")
+    bench = prepare_bench(source.settings, cache=tmp_path / "cache")
+    row = next(i for i, r in enumerate(bench.records) if r.domain == "site_a")
+    bench.samples[row].image.fill_(float("nan"))
+    with pytest.raises(AdaptationError, match=str(bench.records[row].path)):
+        adapt_to_held_out(bench, source, method="tent", settings=AdaptSettings(), folder=tmp_path / "out")
+
+
 def test_what_an_image_moves_its_patient_moves_on_average() -> None:
     records = [Record(name, Path(name), name[0], "a", "mammogram") for name in ("p1", "q1", "p2")]
     moved = _patient_means(records, np.array([0, 1, 2]), np.array([1.0, 5.0, 2.0]))

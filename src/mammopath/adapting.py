@@ -181,11 +181,21 @@ def adapt_network(
             stream = site_stream(
                 bench, network, mine, told=told, settings=settings, method=chosen, track=track
             )
-            found[modality] = adapt(network, stream, method=method, settings=settings, source=facts[modality])
+            try:
+                done = adapt(network, stream, method=method, settings=settings, source=facts[modality])
+            except AdaptationError as error:
+                raise _with_files(error, bench.records) from None
+            found[modality] = done
             network = found[modality].network
     if not found:
         raise AdaptationError("there is no case of a modality that this run reads")
     return network, found
+
+
+def _with_files(error: AdaptationError, records: Sequence[Record]) -> AdaptationError:
+    """The error, with the files of the rows that it blames."""
+    files = "".join(f"\n  row {row}: {records[row].path}" for row in error.rows[:10])
+    return AdaptationError(f"{error}{files}", rows=error.rows)
 
 
 def source_facts(

@@ -9,6 +9,7 @@ MammopathError
   AdaptationError   an adaptation that cannot be carried out
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -40,7 +41,15 @@ class WeightsError(MammopathError):
 
 
 class AdaptationError(MammopathError):
-    """A test-time adaptation cannot be carried out on these cases."""
+    """A test-time adaptation cannot be carried out on these cases.
+
+    Attributes:
+        rows: of the cases that are to blame, where some are.
+    """
+
+    def __init__(self, message: str, *, rows: Sequence[int] = ()) -> None:
+        super().__init__(message)
+        self.rows = tuple(rows)
 
 
 class ImageReadError(MammopathError):

@@ -245,7 +245,7 @@ class GuardSettings(Settings):
     """Largest AUC that the change of order can cost, whatever the labels: a certificate, which alone suffices."""
     rarest: float = Field(0.1, gt=0, le=0.5)
     """Share of malignant cases that the certificate still holds for."""
-    likely_loss: float = Field(0.03, ge=0, le=1)
+    likely_loss: float = Field(0.015, ge=0, le=1)
     """Without a certificate: largest AUC that the change of order can cost where as many cases are malignant as
     in training; 0 asks for a certificate always."""
     stable_loss: float = Field(0.01, ge=0, le=1)

@@ -75,7 +75,7 @@ def look(task: Task, views: Views) -> Seen:
         if broken.any():
             rows = views.plain.row[broken].tolist()
             raise AdaptationError(
-                f"the source answers rows {rows} with values that are not finite; leave them out"
+                f"the source answers rows {rows} with values that are not finite; leave them out", rows=rows
             )
     return Seen(views, plain, tuple(styled))
 
@@ -156,9 +156,8 @@ def check_batch(batch: Batch, modality: Modality, width: int) -> None:
         )
     broken = ~batch.tokens.isfinite().flatten(1).all(1)
     if broken.any():
-        raise AdaptationError(
-            f"tokens of rows {batch.row[broken].tolist()} are not finite; leave these cases out"
-        )
+        rows = batch.row[broken].tolist()
+        raise AdaptationError(f"tokens of rows {rows} are not finite; leave these cases out", rows=rows)
 
 
 def _prior(settings: AdaptSettings, source: SourceFacts) -> Float[Tensor, " c"]:
