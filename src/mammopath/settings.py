@@ -152,7 +152,7 @@ class ModelSettings(Settings):
     adapter: AdapterKind = "adaptformer"
     """Modality-specific adapter in each block above the cut; fresh ones change nothing."""
     adapter_width: int | None = Field(None, ge=1)
-    """Bottleneck of the adapter (rank for LoRA); none takes the published one: 64 for AdaptFormer, 8 for others."""
+    """Bottleneck of the adapter (rank for LoRA); none takes the published one: 64 for AdaptFormer, else 8."""
     adapter_scale: float | None = None
     """Scale of the adapter's output; none takes the published one: 0.1 for AdaptFormer, 1 for others."""
     modality_norms: bool = True
@@ -242,12 +242,12 @@ class GuardSettings(Settings):
     spread: float = Field(0.1, ge=0)
     """Scores that spread less than this share of the source's have collapsed."""
     auc_loss: float = Field(0.005, ge=0, le=1)
-    """Largest AUC that the change of order can cost, whatever the labels: a certificate, which alone suffices."""
+    """Largest AUC that the change of order can cost, whatever the labels: a certificate, which suffices."""
     rarest: float = Field(0.1, gt=0, le=0.5)
     """Share of malignant cases that the certificate still holds for."""
     likely_loss: float = Field(0.015, ge=0, le=1)
-    """Without a certificate: largest AUC that the change of order can cost where as many cases are malignant as
-    in training; 0 asks for a certificate always."""
+    """Without a certificate: largest AUC that the change of order can cost where as many cases are malignant
+    as in training; 0 asks for a certificate always."""
     stable_loss: float = Field(0.01, ge=0, le=1)
     """Without a certificate: largest AUC that pairs can cost which the plain and all style-only views order
     alike."""
@@ -286,7 +286,7 @@ class AdaptSettings(Settings):
     """Largest entropy of a reliable case as a share of ln C (EATA, SAR; DeYO's is 0.1 more)."""
     reliable: float = Field(0.4, ge=0, le=1)
     """Where less than this share of the source's own probe would count as reliable, the largest entropy is
-    that quantile of the probe. 0 leaves the published rule; a source that is never sure then learns nothing."""
+    that quantile of the probe. 0 leaves the published rule, by which an unsure source learns nothing."""
     drop: float = Field(0.2, ge=-1, le=1)
     """Least fall of the called class's probability when the middle of the image is hidden (DeYO)."""
     fisher: float = Field(2000.0, ge=0)
@@ -388,5 +388,5 @@ class LodoSettings(RunSettings):
     bootstrap: int = Field(2000, ge=100)
     """Draws of the patient-cluster bootstrap."""
     interval: Literal["percentile", "bca"] = "percentile"
-    """Limits of the bootstrap in results lines: plain quantiles, or bias-corrected and accelerated ones, which
-    cost one more draw per patient. The AUC of sites with one case per patient has DeLong's limits either way."""
+    """Limits of the bootstrap in results lines: plain quantiles, or bias-corrected and accelerated ones, at
+    one more draw per patient. The AUC of sites with one case per patient has DeLong's limits either way."""

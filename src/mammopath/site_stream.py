@@ -87,7 +87,7 @@ def site_stream(
     bags = [row for row in rows if row in bench.bags]
     if bags and (method.needs_views or method.needs_hidden):
         raise AdaptationError(
-            f"{bench.records[bags[0]].image_id} is a bag of stored patches, of which no other views can be made,"
+            f"{bench.records[bags[0]].image_id} is a bag of stored patches, which has no other views,"
             " as this method needs them: choose style, tent, eata, sar, t3a or shot_im"
         )
     styled = 0 if bags else styled
