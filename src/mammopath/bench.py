@@ -127,39 +127,61 @@ def prepare_bench(
     """
     cohort = read_cohort(settings.data)
     records = [cohort.records[i] for i in thin(cohort.records, limit=settings.data.limit, seed=0)]
-    slides = [r for r in records if is_slide(r)]
-    if slides:
+    if any(map(is_slide, records)):
         slide_settings(settings)  # before anything is read
     network = build_network(settings.model)
-    if network.lower_is_frozen():
-        store = TokenStore(cache)
-        readable, unread = _present([r for r in records if not is_slide(r)])
-        keys = token_keys(readable, network, settings)
-        wanted = [Wanted(r, names) for r, names in zip(readable, keys, strict=True)]
-        workers = fill_workers(settings)
-        unread += fill(store, wanted, settings, workers=workers, track=track)
-        views = {r.image_id: names for r, names in zip(readable, keys, strict=True)}
-        for one in unread:
-            views.pop(one.where, None)
-        bags, more = (
-            slide_files(slides, settings, cache, workers=workers, track=track) if slides else ({}, [])
-        )
-        records = [r for r in records if r.image_id in views or r.image_id in bags]
-        bench = Bench(
-            records,
-            [*cohort.skipped, *unread, *more],
-            cohort.fingerprint,
-            cohort.sources,
-            store,
-            [views.get(r.image_id, {}) for r in records],
-            bags={i: bags[r.image_id] for i, r in enumerate(records) if r.image_id in bags},
-        )
-    else:
-        records, samples, unread = _samples(records, network, settings, track=track)
-        skipped = [*cohort.skipped, *unread]
-        bench = Bench(records, skipped, cohort.fingerprint, cohort.sources, samples=samples)
+    fill_bench = _from_store if network.lower_is_frozen() else _from_images
+    bench = fill_bench(cohort, records, network, settings, cache=cache, track=track)
     _demand_sources(cohort.records, bench)
     return _demand(bench, strict=strict)
+
+
+def _from_store(
+    cohort: Manifest,
+    records: Sequence[Record],
+    network: Network,
+    settings: RunSettings,
+    *,
+    cache: Path,
+    track: Track,
+) -> Bench:
+    """The trunk is frozen: its activations are stored once, those of slides as bags of patches."""
+    store, workers = TokenStore(cache), fill_workers(settings)
+    readable, unread = _present([r for r in records if not is_slide(r)])
+    keys = token_keys(readable, network, settings)
+    wanted = [Wanted(r, names) for r, names in zip(readable, keys, strict=True)]
+    unread += fill(store, wanted, settings, workers=workers, track=track)
+    bad = {s.where for s in unread}
+    views = {one.record.image_id: one.keys for one in wanted if one.record.image_id not in bad}
+    slides = [r for r in records if is_slide(r)]
+    bags, unread_slides = (
+        slide_files(slides, settings, cache, workers=workers, track=track) if slides else ({}, [])
+    )
+    usable = [r for r in records if r.image_id in views or r.image_id in bags]
+    return Bench(
+        usable,
+        [*cohort.skipped, *unread, *unread_slides],
+        cohort.fingerprint,
+        cohort.sources,
+        store,
+        [views.get(r.image_id, {}) for r in usable],
+        bags={i: bags[r.image_id] for i, r in enumerate(usable) if r.image_id in bags},
+    )
+
+
+def _from_images(
+    cohort: Manifest,
+    records: Sequence[Record],
+    network: Network,
+    settings: RunSettings,
+    *,
+    cache: Path,
+    track: Track,
+) -> Bench:
+    """The trunk is trained: plain views are kept in memory."""
+    del cache
+    usable, samples, unread = _samples(records, network, settings, track=track)
+    return Bench(usable, [*cohort.skipped, *unread], cohort.fingerprint, cohort.sources, samples=samples)
 
 
 def fill_workers(settings: RunSettings) -> int:
