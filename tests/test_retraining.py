@@ -58,8 +58,8 @@ def test_no_false_winner_beyond_the_nominal_rate_after_holm():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("seeds", "spread"), [(3, 0.1), (3, 0.2), (5, 0.2)])
-def test_seeds_alone_make_no_winner(seeds, spread):
-    found = retrained_winners(1000, seeds=seeds, spread=spread)
+def test_seeds_alone_make_no_winner():
+    """The whole table, 1,000 samples of each row, is in benchmarks/coverage.py."""
+    found = retrained_winners(300, seeds=3, spread=0.2)
     assert found["patients"] > 0.5, "patients alone call luck a winner"
     assert found["retrained"] <= 0.065
