@@ -17,6 +17,7 @@ from mammopath.model.network import Network
 from mammopath.model.weights import build_network
 from mammopath.settings import AdaptSettings, GuardSettings, RunSettings
 from mammopath.site_stream import SiteStream, in_order, site_stream
+from mammopath.types import Finding, Spacing
 from slide_trees import pcam_tree
 
 
@@ -136,3 +137,17 @@ def test_a_worker_fills_alone(told, monkeypatch):
     assert fill_workers(several) == 3
     monkeypatch.setattr(multiprocessing, "parent_process", object)
     assert fill_workers(several) == 1
+
+
+def test_what_a_record_says_of_its_image_names_its_views(told: RunSettings, bench: Bench) -> None:
+    """A corrected spacing, side or outline must not meet activations of before."""
+    record, network = bench.records[0], network_of(told)
+    changes = (
+        {"spacing": Spacing.square(123.0)},
+        {"laterality": "L" if record.laterality == "R" else "R"},
+        {"view": "ML"},
+        {"findings": (Finding("box", ((0.0, 0.0), (9.0, 9.0))),)},
+    )
+    told_apart = [dataclasses.replace(record, **change) for change in changes]
+    names = {keys[0] for keys in token_keys([record, *told_apart], network, told)}
+    assert len(names) == 1 + len(changes)

@@ -144,7 +144,7 @@ def token_keys(
     recipes = {m: _recipe(weights, m, settings) for m in network.modalities}
     files = [file_of(r.path) for r in records]
     content = {file: sha256(file) for file in dict.fromkeys(files)}
-    hashes = [f"{content[file]}|{r.image_id}" for file, r in zip(files, records, strict=True)]
+    hashes = [f"{content[file]}|{_told(r)}" for file, r in zip(files, records, strict=True)]
     return [
         {number: view_key(recipes[r.modality] + _drawn(number), image, number) for number in numbers}
         for r, image in zip(records, hashes, strict=True)
@@ -154,6 +154,11 @@ def token_keys(
 def _drawn(number: int) -> str:
     """The version of style-only views, so that a change of what is drawn renames them and no other view."""
     return STYLES if number < 0 else ""
+
+
+def _told(record: Record) -> str:
+    """What a record says that decides how its image is prepared and where its lesions lie."""
+    return f"{record.image_id}|{record.spacing}|{record.laterality}|{record.view}|{record.findings}"
 
 
 def _recipe(weights: str, modality: Modality, settings: RunSettings) -> str:
