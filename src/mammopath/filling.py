@@ -26,6 +26,10 @@ TOGETHER = 8
 """Images whose views go through the trunk together."""
 
 
+NO_STATISTICS = torch.zeros(0, 0)
+"""Changed views have none: logistic regression reads plain ones alone."""
+
+
 @dataclass(frozen=True)
 class Wanted:
     """A record and the names of its views."""
@@ -76,6 +80,7 @@ def _fill_group(
     store: TokenStore, network: Network, settings: RunSettings, wanted: Sequence[Wanted]
 ) -> list[Skipped]:
     skipped: list[Skipped] = []
+    precision = settings.train.trunk_precision
     plain: dict[Modality, dict[str, Sample]] = {}
     changed: dict[Modality, dict[str, Sample]] = {}
     for one in wanted:
@@ -91,38 +96,19 @@ def _fill_group(
             plain.setdefault(record.modality, {})[absent.pop(0)] = sample
         others = {key: augmented(sample, record, n, settings) for n, key in absent.items()}
         changed.setdefault(record.modality, {}).update(others)
-    _store_plain(store, network, settings, plain)
-    _store_changed(store, network, settings, changed)
+    for modality, samples in plain.items():
+        found = network.describe(list(samples.values()), modality, precision=precision)
+        _put(store, samples, [(one.tokens, one.statistics) for one in found], cell=network.cell(modality))
+    for modality, samples in changed.items():
+        tokens = network.lower(list(samples.values()), modality, precision=precision)
+        _put(store, samples, [(own, NO_STATISTICS) for own in tokens], cell=network.cell(modality))
     return skipped
 
 
-def _store_plain(
-    store: TokenStore,
-    network: Network,
-    settings: RunSettings,
-    views: Mapping[Modality, Mapping[str, Sample]],
-) -> None:
-    for modality, samples in views.items():
-        found = network.describe(list(samples.values()), modality, precision=settings.train.trunk_precision)
-        for (key, sample), one in zip(samples.items(), found, strict=True):
-            _put(store, key, sample, one.tokens, one.statistics, cell=network.cell(modality))
-
-
-def _store_changed(
-    store: TokenStore,
-    network: Network,
-    settings: RunSettings,
-    views: Mapping[Modality, Mapping[str, Sample]],
-) -> None:
-    for modality, samples in views.items():
-        tokens = network.lower(list(samples.values()), modality, precision=settings.train.trunk_precision)
-        for (key, sample), own in zip(samples.items(), tokens, strict=True):
-            _put(store, key, sample, own, torch.zeros(0, 0), cell=network.cell(modality))
-
-
 def _put(
-    store: TokenStore, key: str, sample: Sample, tokens: Tensor, statistics: Tensor, *, cell: int
+    store: TokenStore, samples: Mapping[str, Sample], found: Sequence[tuple[Tensor, Tensor]], *, cell: int
 ) -> None:
-    masks = token_masks(sample, cell)
-    kept, rows = tokens.half().cpu(), statistics.half().cpu()
-    store.put(key, Stored(kept, masks.valid, masks.lesion.half(), rows, masks.grid))
+    for (key, sample), (tokens, statistics) in zip(samples.items(), found, strict=True):
+        masks = token_masks(sample, cell)
+        kept, rows = tokens.half().cpu(), statistics.half().cpu()
+        store.put(key, Stored(kept, masks.valid, masks.lesion.half(), rows, masks.grid))
