@@ -1,9 +1,16 @@
 """Paths of shared real data, and the markers that skip with a reason where it is absent."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from mammopath.case.predictor import Predictor
+    from mammopath.case.values import Case
+    from mammopath.cohort.manifest import Manifest
 
 settings.register_profile("steady", deadline=None)  # slow is not wrong: machines are busy at times
 settings.load_profile("steady")
@@ -49,3 +56,37 @@ def pytest_configure() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+# ---------------------------------------------------------------- patients of the phantom
+
+
+@pytest.fixture(scope="module")
+def phantom_run() -> "tuple[Path, Manifest]":
+    """Folder of a run trained on the phantom (``run`` in it), and the manifest of its cohort."""
+    from case_run import trained  # imports the package, which must wait for the checks of its shapes
+
+    return trained()
+
+
+@pytest.fixture(scope="module")
+def predictor(phantom_run: "tuple[Path, Manifest]") -> "Predictor":
+    """The predictor of that run."""
+    from mammopath.case.predictor import Predictor
+
+    return Predictor.load(phantom_run[0] / "run")
+
+
+@pytest.fixture(scope="module")
+def eager(predictor: "Predictor") -> "Predictor":
+    """The predictor with a threshold that everything passes."""
+    thresholds = {"mammogram": 0.0, "pathology": 0.0}
+    return replace(predictor, evidence=replace(predictor.evidence, thresholds=thresholds))
+
+
+@pytest.fixture(scope="module")
+def cases() -> "list[Case]":
+    """Patients that the run has not seen."""
+    from case_run import new_cases
+
+    return new_cases()

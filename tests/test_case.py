@@ -13,7 +13,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from case_run import files, lines, new_cases, trained
+from case_run import files, lines
 from mammopath.case.folder import BATCH, FAILED, LINES, predict_cases
 from mammopath.case.inputs import case_of_files
 from mammopath.case.links import REFERENCE
@@ -24,33 +24,17 @@ from mammopath.cohort import manifest
 from mammopath.errors import ConfigError, DataError, WeightsError
 from mammopath.files import sha256
 
-
-@pytest.fixture(scope="module")
-def made() -> tuple[Path, manifest.Manifest]:
-    return trained()
-
-
-@pytest.fixture(scope="module")
-def predictor(made: tuple[Path, manifest.Manifest]) -> Predictor:
-    return Predictor.load(made[0] / "run")
-
-
-@pytest.fixture(scope="module")
-def cases() -> list[Case]:
-    return new_cases()
-
-
 # ---------------------------------------------------------------- the same by every way in
 
 
 def test_command_and_python_and_batch_say_the_same(
-    made: tuple[Path, manifest.Manifest], predictor: Predictor, cases: list[Case], tmp_path: Path
+    phantom_run: tuple[Path, manifest.Manifest], predictor: Predictor, cases: list[Case], tmp_path: Path
 ) -> None:
     few = Case(cases[1].name, cases[1].records), Case(cases[2].name, cases[2].records)
     together = predict_cases(predictor, few, tmp_path / "batch")
     alone = predictor(few[0])
     assert alone.to_json() == together.predictions[0].to_json() == lines(tmp_path / "batch")[few[0].name]
-    arguments = ["predict", str(made[0] / "run"), "--out", str(tmp_path / "cli")]
+    arguments = ["predict", str(phantom_run[0] / "run"), "--out", str(tmp_path / "cli")]
     for option, modality in (("--mammogram", "mammogram"), ("--slide", "pathology")):
         for path in files(few[0], modality):
             arguments += [option, str(path)]
@@ -177,10 +161,10 @@ def test_the_page_needs_nothing_beside_itself(
 # ---------------------------------------------------------------- impossible and unreadable
 
 
-def test_a_case_needs_an_image(made: tuple[Path, manifest.Manifest], tmp_path: Path) -> None:
+def test_a_case_needs_an_image(phantom_run: tuple[Path, manifest.Manifest], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="needs an image"):
         case_of_files([], [])
-    told = CliRunner().invoke(app, ["predict", str(made[0] / "run"), "--out", str(tmp_path / "o")])
+    told = CliRunner().invoke(app, ["predict", str(phantom_run[0] / "run"), "--out", str(tmp_path / "o")])
     assert isinstance(told.exception, DataError)
     assert not (tmp_path / "o").exists()
 
@@ -268,9 +252,9 @@ def test_predictions_are_never_written_over_others(
 
 @pytest.mark.parametrize("name", ["config.json", "confidence.json", "evidence.json", "predictions.parquet"])
 def test_a_run_folder_changed_by_hand_is_refused(
-    name: str, made: tuple[Path, manifest.Manifest], tmp_path: Path
+    name: str, phantom_run: tuple[Path, manifest.Manifest], tmp_path: Path
 ) -> None:
-    shutil.copytree(made[0] / "run", tmp_path / "run")
+    shutil.copytree(phantom_run[0] / "run", tmp_path / "run")
     path = tmp_path / "run" / name
     path.write_bytes(path.read_bytes() + b" ")
     with pytest.raises(WeightsError, match=f"{name} is not the file"):
@@ -278,9 +262,9 @@ def test_a_run_folder_changed_by_hand_is_refused(
 
 
 def test_weights_of_another_architecture_are_refused(
-    made: tuple[Path, manifest.Manifest], tmp_path: Path
+    phantom_run: tuple[Path, manifest.Manifest], tmp_path: Path
 ) -> None:
-    shutil.copytree(made[0] / "run", tmp_path / "run")
+    shutil.copytree(phantom_run[0] / "run", tmp_path / "run")
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     config["model"]["align_width"] = 16
     (tmp_path / "run" / "config.json").write_text(json.dumps(config))
@@ -291,9 +275,9 @@ def test_weights_of_another_architecture_are_refused(
         Predictor.load(tmp_path / "run")
 
 
-def test_an_unknown_map_is_an_error(made: tuple[Path, manifest.Manifest]) -> None:
+def test_an_unknown_map_is_an_error(phantom_run: tuple[Path, manifest.Manifest]) -> None:
     with pytest.raises(ConfigError, match="no map method 'heat'"):
-        Predictor.load(made[0] / "run", maps=["heat"])
+        Predictor.load(phantom_run[0] / "run", maps=["heat"])
 
 
 def test_a_header_without_side_is_completed_by_the_record(cases: list[Case], tmp_path: Path) -> None:

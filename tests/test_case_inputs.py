@@ -11,7 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from case_run import files, lines, new_cases, trained
+from case_run import files, lines
 from mammopath.case.concordance import compare
 from mammopath.case.folder import LINES, predict_cases
 from mammopath.case.inputs import Marked, case_of_files, marked, spacings
@@ -23,30 +23,6 @@ from mammopath.cohort import manifest
 from mammopath.errors import ConfigError, DataError
 from mammopath.files import sha256
 from mammopath.types import Record
-
-
-@pytest.fixture(scope="module")
-def made() -> tuple[Path, manifest.Manifest]:
-    return trained()
-
-
-@pytest.fixture(scope="module")
-def predictor(made: tuple[Path, manifest.Manifest]) -> Predictor:
-    return Predictor.load(made[0] / "run")
-
-
-@pytest.fixture(scope="module")
-def cases() -> list[Case]:
-    return new_cases()
-
-
-@pytest.fixture(scope="module")
-def eager(predictor: Predictor) -> Predictor:
-    """The predictor with a threshold that everything passes."""
-    return replace(
-        predictor, evidence=replace(predictor.evidence, thresholds={"mammogram": 0.0, "pathology": 0.0})
-    )
-
 
 # ---------------------------------------------------------------- the breast of the tissue
 
@@ -122,7 +98,7 @@ def test_colour_is_no_mammogram(predictor: Predictor, cases: list[Case]) -> None
 
 
 def test_side_view_and_spacing_are_told_where_a_raster_tells_none(
-    made: tuple[Path, manifest.Manifest], cases: list[Case], tmp_path: Path
+    phantom_run: tuple[Path, manifest.Manifest], cases: list[Case], tmp_path: Path
 ) -> None:
     from PIL import Image
 
@@ -141,7 +117,7 @@ def test_side_view_and_spacing_are_told_where_a_raster_tells_none(
     assert dicom.records[0].spacing_source == "header"
     with pytest.raises(ConfigError, match="write 70"):
         spacings("seventy")
-    run = str(made[0] / "run")
+    run = str(phantom_run[0] / "run")
     mark = f"{tmp_path}/a.png:L:CC"
     told = CliRunner().invoke(
         app, ["predict", run, "--out", str(tmp_path / "o"), "--mammogram", mark, "--spacing-um", "70"]

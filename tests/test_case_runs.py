@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from case_run import lines, new_cases, trained
+from case_run import lines
 from mammopath.case.folder import BATCH, predict_cases
 from mammopath.case.links import REFERENCE
 from mammopath.case.pictures import FOOT, album, link_picture
@@ -30,36 +30,12 @@ from mammopath.prepare.sample import load_sample
 from mammopath.runs import load_run, save_facts, save_model
 from mammopath.settings import ModelSettings, RunSettings
 
-
-@pytest.fixture(scope="module")
-def made() -> tuple[Path, manifest.Manifest]:
-    return trained()
-
-
-@pytest.fixture(scope="module")
-def predictor(made: tuple[Path, manifest.Manifest]) -> Predictor:
-    return Predictor.load(made[0] / "run")
-
-
-@pytest.fixture(scope="module")
-def cases() -> list[Case]:
-    return new_cases()
-
-
-@pytest.fixture(scope="module")
-def eager(predictor: Predictor) -> Predictor:
-    """The predictor with a threshold that everything passes."""
-    return replace(
-        predictor, evidence=replace(predictor.evidence, thresholds={"mammogram": 0.0, "pathology": 0.0})
-    )
-
-
 # ---------------------------------------------------------------- run folders
 
 
 @pytest.fixture
-def copy(made: tuple[Path, manifest.Manifest], tmp_path: Path) -> Path:
-    shutil.copytree(made[0] / "run", tmp_path / "run")
+def copy(phantom_run: tuple[Path, manifest.Manifest], tmp_path: Path) -> Path:
+    shutil.copytree(phantom_run[0] / "run", tmp_path / "run")
     return tmp_path / "run"
 
 
@@ -197,12 +173,12 @@ def test_links_are_drawn_in_both_directions(eager: Predictor, cases: list[Case])
     assert link_picture(replace(said, links=replace(said.links, to_tissue=(), to_mammogram=())), kept) is None
 
 
-def test_examples_of_a_run_say_that_no_audit_has_looked(made: tuple[Path, manifest.Manifest]) -> None:
-    listed = json.loads((made[0] / "run" / "examples.json").read_text())
+def test_examples_of_a_run_say_that_no_audit_has_looked(phantom_run: tuple[Path, manifest.Manifest]) -> None:
+    listed = json.loads((phantom_run[0] / "run" / "examples.json").read_text())
     assert listed
     for one in listed:
         assert (one["method"], one["verdict"]) == ("attention", "not tested")
         assert "not tested" in one["caption"]
-        drawn = [np.asarray(Image.open(made[0] / "run" / one[k])) for k in ("image", "overlay")]
+        drawn = [np.asarray(Image.open(phantom_run[0] / "run" / one[k])) for k in ("image", "overlay")]
         assert drawn[0].shape == drawn[1].shape
         assert (drawn[0] != drawn[1]).any()
