@@ -130,8 +130,10 @@ def prepare_bench(
     if any(map(is_slide, records)):
         slide_settings(settings)  # before anything is read
     network = build_network(settings.model)
-    fill_bench = _from_store if network.lower_is_frozen() else _from_images
-    bench = fill_bench(cohort, records, network, settings, cache=cache, track=track)
+    if network.lower_is_frozen():
+        bench = _from_store(cohort, records, network, settings, cache=cache, track=track)
+    else:
+        bench = _from_images(cohort, records, network, settings, track=track)
     _demand_sources(cohort.records, bench)
     return _demand(bench, strict=strict)
 
@@ -175,11 +177,9 @@ def _from_images(
     network: Network,
     settings: RunSettings,
     *,
-    cache: Path,
     track: Track,
 ) -> Bench:
     """The trunk is trained: plain views are kept in memory."""
-    del cache
     usable, samples, unread = _samples(records, network, settings, track=track)
     return Bench(usable, [*cohort.skipped, *unread], cohort.fingerprint, cohort.sources, samples=samples)
 

@@ -165,7 +165,8 @@ class Predictor:
                 multiple = network.cell(record.modality)
                 found.append((own, load_sample(own, settings.prepare, multiple=multiple)))
             except ImageReadError as error:
-                skipped.append(Skipped(record.image_id, error.code, error.why))
+                why = f"{error.why}; {error.hint}" if error.hint else error.why
+                skipped.append(Skipped(record.image_id, error.code, why))
         if not found:
             listed = "; ".join(f"{s.where}: {s.why}" for s in skipped)
             raise DataError(f"{case.name}: no image can be read ({listed})")

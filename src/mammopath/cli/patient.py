@@ -25,7 +25,7 @@ def predict(
         list[str] | None,
         typer.Option(
             "--slide",
-            help="Tissue: a field or a slide; PATH:SIDE tells the biopsied breast. May be repeated.",
+            help="Tissue: a field, read as one picture; PATH:SIDE tells the biopsied breast. May be repeated.",
         ),
     ] = None,
     manifest: Annotated[
@@ -68,6 +68,9 @@ def predict(
     table(f"{len(rows)} cases -> {out}", ["case", "concordance", "images", "skipped"], rows)
     if found.before:
         say(f"{len(found.before)} cases were there already")
+    for one in found.predictions:
+        for skipped in one.skipped:
+            say(f"{one.case}: not read: {skipped.where} ({skipped.code}): {skipped.why}")
     for skipped in found.failed:
         say(f"failed {skipped.where} ({skipped.code}): {skipped.why}")
     raise typer.Exit(1 if found.failed else 0)

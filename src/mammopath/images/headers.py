@@ -106,7 +106,10 @@ def only_page(tiff: tifffile.TiffFile, path: Path) -> tifffile.TiffPage:
     pages = [page for page in first if page.index == 0 or not int(page.subfiletype) & 1]
     if len(pages) != 1 or pages[0].imagedepth != 1:
         raise ImageReadError(
-            path, f"holds {len(pages)} pages", code="unsupported", hint="save the one page that counts"
+            path,
+            f"holds {len(pages)} pages, as whole slides do",
+            code="unsupported",
+            hint="save the one page that counts; whole slides go through `mammopath slides predict`",
         )
     return pages[0]
 
