@@ -25,7 +25,7 @@ def predict(
         list[str] | None,
         typer.Option(
             "--slide",
-            help="Tissue: a field, read as one picture; PATH:SIDE tells the biopsied breast. May be repeated.",
+            help="Tissue: a field, read as one picture; PATH:SIDE tells the breast. May be repeated.",
         ),
     ] = None,
     manifest: Annotated[
