@@ -253,7 +253,7 @@ def _patient_means(
 
 
 KNOWLEDGE = ("confidence.json", "familiar.safetensors", "evidence.json", "evidence.safetensors")
-"""What a run knows beside its weights, from the training sites; predictions of new patients need it."""
+"""What a run knows beside its weights, from the training sites: the source's, as it was before adapting."""
 
 
 def write_adapted(

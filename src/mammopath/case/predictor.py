@@ -77,7 +77,7 @@ class Predictor:
 
         Raises:
             WeightsError: a file is missing, damaged, changed by hand, or of another architecture.
-            DataError: the run keeps no calibration.
+            DataError: the run has no calibration of its own.
             ConfigError: an unknown map method.
         """
         if unknown := [m for m in maps if m not in METHODS]:
@@ -85,7 +85,7 @@ class Predictor:
         run = _known_trunk(load_run(Path(folder)))
         if source := run.facts.get("source"):
             raise DataError(
-                f"{folder}: was adapted and keeps no calibration; predict with its source, {source}"
+                f"{folder}: was adapted, and its calibration is of before; predict with its source, {source}"
             )
         run.network.requires_grad_(False)
         evidence = read_evidence(run.folder)

@@ -46,7 +46,8 @@ def predict(
     """Say what a run makes of new patients: scores, regions, links, concordance, and a page for each.
 
     Any subset of views and tissue will do. Ends with exit code 1 if a case failed; the others are written,
-    and the same command goes on where it was stopped. A run of `adapt` keeps no calibration and is refused.
+    and the same command goes on where it was stopped. A run of `adapt` has its source's calibration
+    alone and is refused.
     """
     from mammopath.case.folder import predict_cases
     from mammopath.case.inputs import case_of_files, cases_of_manifest, marked, spacings
