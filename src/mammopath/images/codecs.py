@@ -9,9 +9,9 @@ import numpy as np
 import pydicom
 from jaxtyping import Integer
 from pydicom.encaps import generate_frames
-from pydicom.pixels import get_decoder
 
 from mammopath.errors import ImageReadError
+from mammopath.images.rle import decode_rle
 from mammopath.images.streams import Claim, claim_of, is_followed
 
 Stored = Integer[np.ndarray, "h w"]
@@ -64,7 +64,7 @@ def decoder_name(syntax: str) -> str:
     if syntax in NATIVE:
         return f"numpy {np.__version__}"
     if syntax == RLE:
-        return f"pydicom {pydicom.__version__}"
+        return f"imagecodecs.packbits {imagecodecs.__version__}"
     return f"{CODECS[syntax].name} {imagecodecs.__version__}" if syntax in CODECS else ""
 
 
@@ -93,8 +93,7 @@ def stored_values(header: pydicom.Dataset, path: Path) -> Decoded:
     if syntax in NATIVE:
         values = _native(header, shape, path)
     elif syntax == RLE:
-        decoder = get_decoder(header.file_meta.TransferSyntaxUID)
-        values, _ = decoder.as_array(header, decoding_plugin="pydicom", raw=True, correct_unused_bits=False)
+        values = decode_rle(_one_frame(header, path), shape, int(header.BitsAllocated) // 8, path)
     elif syntax in CODECS:
         values = CODECS[syntax].decode(_frame(header, path))
     else:
@@ -135,11 +134,11 @@ def _frame(header: pydicom.Dataset, path: Path) -> bytes:
     Not all decoders notice that its end is missing, or that there is a second one; and what it claims is
     looked at first, since decoders make room for it.
     """
-    frame, *others = generate_frames(header.PixelData, number_of_frames=1)
+    frame = _one_frame(header, path)
     if _END not in frame[-_PADDING:]:
         raise ImageReadError(path, "its compressed pixels end early", code="truncated", hint="copy it again")
-    if others or is_followed(frame):
-        raise ImageReadError(path, "holds more frames than its header says", code="pixels")
+    if is_followed(frame):
+        raise _several(path)
     claim = claim_of(frame)
     if claim is None:
         raise ImageReadError(path, "its compressed pixels have no header", code="pixels")
@@ -153,6 +152,17 @@ def _frame(header: pydicom.Dataset, path: Path) -> bytes:
     if claim.is_signed is not None and claim.is_signed != (header.get("PixelRepresentation", 0) == 1):
         raise ImageReadError(path, "its compressed pixels have another sign than it says", code="pixels")
     return frame
+
+
+def _one_frame(header: pydicom.Dataset, path: Path) -> bytes:
+    frame, *others = generate_frames(header.PixelData, number_of_frames=1)
+    if others:
+        raise _several(path)
+    return frame
+
+
+def _several(path: Path) -> ImageReadError:
+    return ImageReadError(path, "holds more frames than its header says", code="pixels")
 
 
 def _native(header: pydicom.Dataset, shape: tuple[int, int], path: Path) -> Stored:
