@@ -12,6 +12,7 @@ from mammopath.metrics.intervals import Bootstrap, Difference, bootstrap, holm, 
 from mammopath.metrics.ranking import auc, auc_statistic
 from mammopath.metrics.retraining import difference_retrained, of_seeds
 from mammopath.report.study import Cases, Judged
+from mammopath.report.tables import grouped
 
 BUDGET = 4e9
 """Weights that one site's bootstrap may compute; large sites get fewer draws, never under 200."""
@@ -70,6 +71,23 @@ class MeanInterval:
     value: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """Section Comparisons: ``blocks`` of one scope each, by falling difference."""
+
+    blocks: Sequence[tuple[str, Sequence[Comparison]]]
+    single_seed: bool
+
+
+def in_blocks(compared: Sequence[Comparison], *, seeds: int) -> Comparisons:
+    """Comparisons of methods with so many seeds, arranged for the page."""
+    blocks = [
+        (scope, sorted(found, key=lambda c: -c.difference))
+        for scope, found in grouped(compared, lambda c: c.scope)
+    ]
+    return Comparisons(blocks, seeds < 2)
 
 
 def draw_sites(judged: Sequence[Judged], *, draws: int = 2000) -> list[SiteDraws]:

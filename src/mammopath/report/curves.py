@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from markupsafe import Markup
 from scipy.special import expit
 
 from mammopath.metrics.abstention import risk_coverage
 from mammopath.metrics.calibration import reliability
 from mammopath.metrics.ranking import Curve, roc_curve
-from mammopath.report.figures import Axis, Point, Series, fitted_axis, panel, share_axis
+from mammopath.report.figures import Axis, Point, Series, fitted_axis, panel, share_axis, swatch
 from mammopath.report.knowledge import MapRow
 from mammopath.report.study import Judged, by_label, by_site
 
@@ -32,6 +33,34 @@ class Figure:
 
     caption: str
     svg: str
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Figures with a panel for each site; ``hidden`` methods are in none, ``legend`` names the others."""
+
+    legend: Sequence[tuple[Markup, str]]
+    hidden: int
+    roc: Sequence[Figure]
+    precision: Sequence[Figure]
+    reliability: Sequence[Figure]
+    risk: Sequence[Figure]
+    froc: Sequence[Figure]
+
+
+def curves(every: Sequence[Judged], maps: Sequence[MapRow], styles: Mapping[str, int]) -> Curves:
+    """All figures of the methods that have a style."""
+    judged = [j for j in every if j.label in styles]
+    legend = [(Markup(swatch(k)), label) for label, k in styles.items() if k < MOST_LINES]  # noqa: S704
+    return Curves(
+        legend=legend,
+        hidden=len(styles) - len(legend),
+        roc=roc_figures(judged, styles),
+        precision=precision_figures(judged, styles),
+        reliability=reliability_figures(judged, styles),
+        risk=risk_figures(judged, styles),
+        froc=froc_figures(maps, styles),
+    )
 
 
 def roc_figures(judged: Sequence[Judged], styles: Mapping[str, int]) -> list[Figure]:

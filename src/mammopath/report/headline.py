@@ -1,28 +1,118 @@
-"""What a reader sees first: cards, means with limits, the forest of each site, the card of the models."""
+"""What a reader sees first: counts, means with limits, the forest of each site."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import groupby, product
 from typing import Any
 
 from markupsafe import Markup
 
+from mammopath import RESEARCH_USE_ONLY, __version__
+from mammopath.report.charts import gap_chart, key, rank_chart
 from mammopath.report.comparisons import MeanInterval
 from mammopath.report.figures import forest_axis, forest_head, forest_row
 from mammopath.report.gaps import GapRow, gaps_of
-from mammopath.report.overview import order_by_effect
+from mammopath.report.overview import Overview, order_by_effect
 from mammopath.report.study import Study
 from mammopath.report.tables import MeanRow, SiteRow, number, signed, signed_limits, with_limits
 
 
+@dataclass(frozen=True)
+class Head:
+    """Name of the study, what a reader must know of all of it, and its counts.
+
+    Attributes:
+        phantom: it is synthetic. stamps: leaks and errors that the checks found.
+        cards: name and value of each count.
+        reference: the method that others are compared with.
+    """
+
+    notice: str
+    version: str
+    name: str
+    phantom: bool
+    stamps: Sequence[Mapping[str, Any]]
+    cards: Sequence[tuple[str, str]]
+    reference: str
+
+
+@dataclass(frozen=True)
+class Results:
+    """Section Results: the shaded table, means with limits, ranks, gaps.
+
+    Attributes:
+        heat: methods by sites. means: of each scope.
+        rank_chart, gap_chart: SVG, empty where there is nothing to draw. marks: of the sites in it.
+        adapted: adapted rows have a section of their own.
+    """
+
+    heat: Overview
+    means: Sequence[tuple[str, list[dict[str, Any]]]]
+    rank_chart: str
+    gap_chart: str
+    marks: Sequence[tuple[Markup, str]]
+    adapted: bool
+
+
+@dataclass(frozen=True)
+class Sites:
+    """Section Held-out sites: the forest, and what its numbers are.
+
+    Attributes:
+        intervals: how limits were found. selections: how steps were chosen.
+        severity: rows of methods that learn the severity category.
+    """
+
+    forest: Mapping[str, Any]
+    intervals: Sequence[str]
+    selections: Sequence[str]
+    severity: Sequence[SiteRow]
+
+
+def head(study: Study, rows: Sequence[SiteRow], reference: str) -> Head:
+    """The top of the page."""
+    return Head(
+        notice=RESEARCH_USE_ONLY,
+        version=__version__,
+        name=study.config.get("name") or study.folder.name,
+        phantom=bool(study.data.get("phantom")),
+        stamps=[f for f in study.data.get("check", []) if f["severity"] in ("leak", "error")],
+        cards=cards(study, rows),
+        reference=reference,
+    )
+
+
+def results(seen: Overview, rows: Sequence[SiteRow], tables: Mapping[str, Sequence[Any]]) -> Results:
+    """Section Results, from the shaded table, the site rows in it, and all tables by their names."""
+    return Results(
+        heat=seen,
+        means=mean_blocks(tables["means"], tables["mean_limits"], tables["gaps"]),
+        rank_chart=rank_chart(seen),
+        gap_chart=gap_chart(rows, [r.label for r in seen.rows]),
+        marks=[(Markup(key(k)), site) for k, site in enumerate(seen.names)],  # noqa: S704 - our own SVG
+        adapted=bool(tables["effects"]),
+    )
+
+
+def sites(rows: Sequence[SiteRow], styles: Mapping[str, int], gaps: Sequence[GapRow]) -> Sites:
+    """Section Held-out sites."""
+    return Sites(
+        forest=forest(rows, styles, gaps),
+        intervals=list(dict.fromkeys(r.interval for r in rows if r.interval)),
+        selections=list(dict.fromkeys(r.select for r in rows if r.select)),
+        severity=[r for r in rows if not math.isnan(r.qwk)],
+    )
+
+
 def cards(study: Study, rows: Sequence[SiteRow]) -> list[tuple[str, str]]:
     """Counts of the study."""
-    sites = study.data.get("sites", [])
-    patients = [s.get("patients") for s in sites]
+    told = study.data.get("sites", [])
+    patients = [s.get("patients") for s in told]
     known = [p for p in patients if p is not None]
     return [
         ("sites", str(len({r.site for r in rows}))),
-        ("images", f"{sum(s['images'] for s in sites):,}" if sites else "–"),
+        ("images", f"{sum(s['images'] for s in told):,}" if told else "–"),
         ("patients", f"{sum(known):,}" + ("" if len(known) == len(patients) else "+") if known else "–"),
         ("methods", str(len({r.label for r in rows}))),
         ("seeds", str(max((r.seeds for r in rows), default=0))),
@@ -76,44 +166,6 @@ def forest(rows: Sequence[SiteRow], styles: Mapping[str, int], gaps: Sequence[Ga
         ]
         groups.append({"modality": modality, "site": site, "rows": lines})
     return {"head": Markup(forest_head(axis)), "groups": groups}  # noqa: S704
-
-
-def model_card(study: Study, rows: Sequence[SiteRow], stamp: str) -> list[tuple[str, str]]:
-    """What a model card says in a few lines."""
-    sites = study.data.get("sites", [])
-    found = [
-        ("Intended use", "Research on domain generalisation in breast imaging. Not for diagnosis."),
-        (
-            "Not intended",
-            "Decisions on patients; screening; other organs; sites unlike those of section Data",
-        ),
-        ("Trained on", ", ".join(f"{s['site']} ({s['modality']})" for s in sites) or "not recorded"),
-        ("Judged at", "each site by models that never saw it; see the worst site, not the mean"),
-        ("Input", "mammograms (DICOM, PNG, TIFF, ...) and histology; unpaired or paired by patient"),
-        (
-            "Output",
-            "probability of malignancy, or insufficient; maps as good as section Where it looks says",
-        ),
-        ("Pairing", str(study.data.get("pairing") or "not recorded").replace("_", " ")),
-        ("Known faults", stamp or "none found by the checks"),
-    ]
-    worst = min((r for r in rows if r.auc == r.auc), key=lambda r: r.auc, default=None)
-    if worst:
-        found.append(("Worst seen", f"AUC {worst.auc:.2f} at {worst.site} ({worst.label})"))
-    return found
-
-
-def licences(card: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Encoder, data sets and program with their licences, as card.json tells them; none without it."""
-    if not card:
-        return []
-    encoder = card["encoder"]
-    start = "pretrained" if encoder["pretrained"] else "from random weights"
-    return [
-        ("encoder", f"{encoder['name']}, {start}; {encoder['source']}".rstrip("; "), encoder["licence"]),
-        *(("data", f"{s['name']}: {s['about']}", s["licence"]) for s in card["sources"]),
-        ("program", "mammopath", card["licence"]),
-    ]
 
 
 def _mean(row: MeanRow, limit: MeanInterval | None, most: int) -> dict[str, Any]:

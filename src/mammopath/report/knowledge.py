@@ -104,6 +104,15 @@ class MapRow:
         return () if any(math.isnan(value) for value in found) else found
 
 
+@dataclass(frozen=True)
+class Knowledge:
+    """Sections Representation and Where it looks."""
+
+    site_probe: Sequence[ProbeRow]
+    retrieval: Sequence[RetrievalRow]
+    localisation: Sequence[MapRow]
+
+
 POINTS = ("froc_half", "froc_1", "froc_2", "froc_4")
 
 Told = Sequence[tuple[Line, Found]]

@@ -3,8 +3,9 @@
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from statistics import fmean, stdev
 from typing import Any
 
@@ -198,6 +199,11 @@ def markdown_means(rows: Sequence[MeanRow]) -> str:
         for row in rows
     ]
     return markdown_rows(head, cells)
+
+
+def grouped(rows: Sequence[Any], by: Callable[[Any], Any]) -> list[tuple[Any, list[Any]]]:
+    """Rows that lie together and have the same key, with that key."""
+    return [(key, list(group)) for key, group in groupby(rows, by)]
 
 
 def csv_text(rows: Sequence[Any], *, stamp: str = "") -> str:

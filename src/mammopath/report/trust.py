@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,7 +12,9 @@ from scipy.special import expit
 
 from mammopath.metrics.abstention import ANSWERS, ConformalCut, answers, conformal_sets
 from mammopath.metrics.ood import unfamiliar
+from mammopath.report.sections import CalibrationRow
 from mammopath.report.study import Study, by_label, by_site, read_json, read_table
+from mammopath.report.tables import grouped
 
 FAMILIAR_ERROR = 0.05
 """Share of images like the training sites that is called unfamiliar."""
@@ -34,6 +37,19 @@ class TrustRow:
     insufficient: float
     wrong: float
     wrong_all: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Section Calibration: rows of each site and modality, and what was answered there."""
+
+    blocks: Sequence[tuple[Any, Sequence[CalibrationRow]]]
+    trust: Sequence[TrustRow]
+
+
+def calibration(rows: Sequence[CalibrationRow], trust: Sequence[TrustRow]) -> Calibration:
+    """Rows of both tables, arranged for the page."""
+    return Calibration(grouped(rows, lambda c: (c.site, c.modality)), trust)
 
 
 def trust_rows(study: Study) -> list[TrustRow]:
