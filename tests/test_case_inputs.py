@@ -198,3 +198,36 @@ def test_calls_that_ask_for_other_threads_take_turns() -> None:
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(work, [1, 1, 2, 2])) == [1, 1, 2, 2]
     assert torch.get_num_threads() == asked
+
+
+# ---------------------------------------------------------------- views that trained nothing
+
+
+def _with_spot(case: Case) -> tuple[Case, Record]:
+    """The case with a spot view more, flagged as its source would."""
+    own = next(r for r in case.records if r.modality == "mammogram")
+    spot = replace(own, image_id=f"{own.image_id}_spot", attributes={"flags": "burned_in+special_view"})
+    return replace(case, records=(*case.records, spot)), spot
+
+
+def test_special_views_of_a_manifest_are_left_out_as_in_training_and_told(
+    predictor: Predictor, cases: list[Case]
+) -> None:
+    told, spot = _with_spot(cases[0])
+    said, plain = predictor(told), predictor(cases[0])
+    assert [(s.where, s.code) for s in said.skipped] == [(spot.image_id, "view")]
+    assert "is flagged special_view" in said.skipped[0].why
+    assert said.scores == plain.scores
+    assert said.to_json()["skipped"][0]["code"] == "view"
+
+
+def test_a_run_that_trained_on_every_view_predicts_every_view(
+    predictor: Predictor, cases: list[Case]
+) -> None:
+    told, spot = _with_spot(cases[0])
+    settings = predictor.run.settings
+    data = settings.data.model_copy(update={"standard_views": False})
+    run = replace(predictor.run, settings=settings.model_copy(update={"data": data}))
+    said = replace(predictor, run=run)(told)
+    assert said.skipped == ()
+    assert spot.image_id in {i.record.image_id for i in said.images}

@@ -14,6 +14,7 @@ from mammopath.audit.subjects import subjects
 from mammopath.case.values import plain
 from mammopath.case.verdicts import FILE
 from mammopath.cohort import manifest as table_of
+from mammopath.cohort.views import standard_views
 from mammopath.errors import ConfigError, DataError
 from mammopath.files import write_text
 from mammopath.maps.methods import METHODS
@@ -92,7 +93,9 @@ def audit_run(
         raise ConfigError(f"{out} is a folder; name a file for the figures")
     run = load_run(folder)
     run.network.requires_grad_(False)
-    records = [r for r in table_of.read(manifest).records if not site or r.domain == site]
+    cohort = table_of.read(manifest)
+    cohort = standard_views(cohort) if run.settings.data.standard_views else cohort
+    records = [r for r in cohort.records if not site or r.domain == site]
     with threads(run.settings.threads):
         maps = audit_maps(run, records, images=images, track=track)
         found = Audit(maps, audit_links(run, records, most=images), training_sites(run, records))

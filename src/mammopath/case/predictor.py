@@ -21,6 +21,7 @@ from mammopath.case.scores import Validation, answered, read_validation, severit
 from mammopath.case.values import Case, Links, Prediction, Score, SeenImage
 from mammopath.case.verdicts import read_verdicts
 from mammopath.cohort.loader import collate, label_table
+from mammopath.cohort.views import not_standard
 from mammopath.confidence import Confidence, Settled, read_confidence
 from mammopath.errors import ConfigError, DataError, ImageReadError, WeightsError
 from mammopath.files import sha256
@@ -161,6 +162,9 @@ class Predictor:
             if record.modality not in network.modalities:
                 skipped.append(Skipped(record.image_id, "unsupported", f"the run reads no {record.modality}"))
                 continue
+            if settings.data.standard_views and (why := not_standard(record)):
+                skipped.append(Skipped(record.image_id, "view", f"{why}; the run knows standard views only"))
+                continue
             try:
                 multiple = network.cell(record.modality)
                 found.append((own, load_sample(own, settings.prepare, multiple=multiple)))
@@ -169,7 +173,7 @@ class Predictor:
                 skipped.append(Skipped(record.image_id, error.code, why))
         if not found:
             listed = "; ".join(f"{s.where}: {s.why}" for s in skipped)
-            raise DataError(f"{case.name}: no image can be read ({listed})")
+            raise DataError(f"{case.name}: no image can be used ({listed})")
         return found, skipped
 
     # ------------------------------------------------------------ one modality

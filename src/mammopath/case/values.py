@@ -198,7 +198,7 @@ class Prediction:
         scores: of breasts, of the patient by modality, and of both modalities together.
         severity: of the patient by modality, of the worse breast: probability of each category, uncalibrated.
         links, concordance: across the modalities.
-        skipped: images that could not be read.
+        skipped: images that could not be read, and views (code ``view``) of a kind that trained nothing.
         provenance: run, hash of its weights, preparation, versions.
     """
 

@@ -71,7 +71,7 @@ def predict(
         say(f"{len(found.before)} cases were there already")
     for one in found.predictions:
         for skipped in one.skipped:
-            say(f"{one.case}: not read: {skipped.where} ({skipped.code}): {skipped.why}")
+            say(f"{one.case}: not used: {skipped.where} ({skipped.code}): {skipped.why}")
     for skipped in found.failed:
         say(f"failed {skipped.where} ({skipped.code}): {skipped.why}")
     raise typer.Exit(1 if found.failed else 0)

@@ -4,10 +4,16 @@ from dataclasses import replace
 
 from mammopath.cohort.manifest import Manifest
 from mammopath.sources.flags import flags_of
-from mammopath.types import Skipped
+from mammopath.types import Record, Skipped
 
 LEFT_OUT = ("special_view", "retake")
 """Flags of images that are none of the standard views of a screening exam."""
+
+
+def not_standard(record: Record) -> str:
+    """Why a mammogram is no standard view, by the flags of its source; empty where it is one."""
+    flags = [flag for flag in flags_of(record.attributes) if flag in LEFT_OUT]
+    return f"is flagged {' and '.join(flags)}" if flags else ""
 
 
 def standard_views(cohort: Manifest) -> Manifest:
@@ -18,10 +24,8 @@ def standard_views(cohort: Manifest) -> Manifest:
     """
     kept, gone = [], []
     for record, size in zip(cohort.records, cohort.sizes, strict=True):
-        flags = [flag for flag in flags_of(record.attributes) if flag in LEFT_OUT]
-        if flags:
-            why = f"is flagged {' and '.join(flags)}; data.standard_views: false uses it"
-            gone.append(Skipped(record.image_id, "view", why))
+        if why := not_standard(record):
+            gone.append(Skipped(record.image_id, "view", f"{why}; data.standard_views: false uses it"))
         else:
             kept.append((record, size))
     return replace(
