@@ -65,11 +65,16 @@ def paint(path: Path, side: int) -> float:
 
 
 def corners(side: int, count: int, *, first: int, step: int) -> Places:
-    """Corners row by row from the middle of the slide's height, where there is tissue."""
+    """Corners row by row from the middle of the slide's height, where there is tissue.
+
+    Beyond the edge readers differ by design: ours gives glass, OpenSlide's transparency becomes black.
+    """
     across = (side - SIDE - first) // step
     rows = -(-count // across)
+    if rows > across:
+        raise SystemExit(f"--patches {count}: at most {across * across} fit on this slide")
     top = first + (side // 2 // SIDE) * SIDE - rows // 2 * step
-    top = top // SIDE * SIDE + first
+    top = min(max(top // SIDE * SIDE, 0), (across - rows) * step // SIDE * SIDE) + first
     return [(first + step * (i % across), top + step * (i // across)) for i in range(count)]
 
 
