@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from exam_tree import breast, mammogram, save
 from mammopath.cohort import manifest as mf
 from mammopath.cohort.check import check, check_records
 from mammopath.cohort.duplicates import look, nearly_same, same
@@ -251,3 +252,14 @@ def test_real_sites_do_not_drown_in_false_alarms(shared_data):
         not {"similar_images", "unreadable", "flat", "finding_outside", "spacing_absurd"}
         & _codes(report).keys()
     )
+
+
+def test_what_decoding_alone_shows_of_a_file_is_counted(tmp_path):
+    records = _cohort(tmp_path)
+    path = save(tmp_path / "overlay.dcm", mammogram(breast() | 0x8000))
+    records[0] = replace(records[0], path=path)
+    found = _codes(check_records(records))["flag_bits_cleared"]
+    assert (found.severity, found.count, found.where) == ("warning", 1, (records[0].image_id,))
+    known = replace(records[0], attributes={"flags": "bits_cleared"})
+    assert _codes(check_records([known, *records[1:]]))["flag_bits_cleared"].count == 1
+    assert "flag_bits_cleared" not in _codes(check_records(records, pixels=False))

@@ -2,11 +2,20 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from exam_tree import mammogram, save
-from mammopath.errors import DataError
+from mammopath.case.evidence import Known
+from mammopath.case.pictures import Album, _tile
+from mammopath.case.values import Patch
+from mammopath.cohort.check import check_records
+from mammopath.errors import DataError, ImageReadError
+from mammopath.images.read import assumes_mg, read_header, read_image
+from mammopath.prepare.sample import load_sample
+from mammopath.settings import MammogramSettings, PrepareSettings
 from mammopath.sources import cmmd, rsna
+from mammopath.sources.flags import flags_of
 from source_trees import cmmd_tree, rsna_tree, split
 
 
@@ -59,7 +68,7 @@ def test_rows_and_files_of_rsna_that_cannot_be_used(tmp_path):
     root = rsna_tree(tmp_path)
     table = root / rsna.TABLE
     table.write_text(table.read_text().replace("L,CC,61.0,0,", "L,CC,61.0,maybe,"))
-    save(root / "train_images" / "10011" / "220375232.dcm", mammogram(Modality=None))
+    save(root / "train_images" / "10011" / "220375232.dcm", mammogram(Modality="CR"))
     (root / "train_images" / "10011" / "541722628.dcm").unlink()
     records, skipped = split(rsna.index(root))
     assert [r.path.stem for r in records] == ["1459541791", "541722629"]
@@ -68,3 +77,36 @@ def test_rows_and_files_of_rsna_that_cannot_be_used(tmp_path):
     table.write_text("image_id\n1\n")
     with pytest.raises(DataError, match="cancer"):
         list(rsna.index(root))
+
+
+@pytest.mark.parametrize("modality", [None, ""])
+def test_stripped_headers_of_rsna_are_read_by_their_place_and_nowhere_else(tmp_path, modality):
+    root = rsna_tree(tmp_path)
+    path = save(root / "train_images" / "10011" / "220375232.dcm", mammogram(Modality=modality))
+    records, skipped = split(rsna.index(root))
+    assert not skipped
+    [record] = [r for r in records if r.path == path]
+    assert "modality_untold" in flags_of(record.attributes)
+    assert not any("modality_untold" in flags_of(r.attributes) for r in records if r != record)
+    with pytest.raises(ImageReadError, match="modality unknown"):
+        read_image(path)
+    small = PrepareSettings(mammogram=MammogramSettings(height=32, width=16), draws=0)
+    assert load_sample(record, small, multiple=16).sample.image.shape[-2:] == (32, 16)
+    found = {f.code: f.count for f in check_records(records).findings}
+    assert "unreadable" not in found
+    assert found["flag_modality_untold"] == 1
+
+
+def test_another_modality_is_refused_wherever_it_lies(tmp_path):
+    path = save(tmp_path / "a.dcm", mammogram(Modality="US"))
+    for read in (read_image, read_header):
+        with pytest.raises(ImageReadError, match="modality US"):
+            read(path, assume_mg=True)
+
+
+def test_a_reference_case_of_such_a_file_can_be_drawn(tmp_path):
+    path = save(tmp_path / "a.dcm", mammogram(Modality=None))
+    record = Known("a", str(path), "patient", "site", 1.0, 0, 0).record("mammogram")
+    assert read_header(record.path, assume_mg=assumes_mg(record)).width == 64
+    patch = Patch("1", (0.0, 0.0, 64.0, 64.0), 1.0, (0, 0), whose="site", path=str(path))
+    assert len(np.unique(_tile(patch, Album({}, {})))) > 1

@@ -19,6 +19,7 @@ from mammopath.errors import WeightsError
 from mammopath.familiarity import spread_evenly
 from mammopath.features import Bank
 from mammopath.files import write_text, writing
+from mammopath.images.dicom_facts import MODALITY_UNTOLD
 from mammopath.localisation import peaks
 from mammopath.metrics.abstention import fit_conformal
 from mammopath.metrics.calibration import fit_temperature, with_temperature
@@ -63,6 +64,7 @@ class Known:
             modality,
             laterality=self.laterality,
             spacing=spacing,
+            attributes={"flags": MODALITY_UNTOLD},  # it has trained: what it is was settled then
         )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from mammopath.case.values import Case
 from mammopath.cohort.manifest import Manifest
 from mammopath.errors import ConfigError, DataError, ImageReadError
-from mammopath.images.read import Header, read_header
+from mammopath.images.read import Header, assumes_mg, read_header
 from mammopath.types import MODALITIES, Modality, Record, Spacing
 
 MARKED = re.compile(r"(?P<path>.+?):(?P<side>[LR]?)(:(?P<view>[A-Z]*))?")
@@ -102,7 +102,7 @@ def checked(case: Case) -> Case:
     """
     if not case.records:
         raise DataError(f"{case.name}: a case needs at least one image")
-    headers = [_header(r.path) for r in case.records]
+    headers = [_header(r.path, assume_mg=assumes_mg(r)) for r in case.records]
     people = {h.patient for h in headers if h and h.patient}
     if len(people) > 1:
         raise DataError(f"{case.name}: files of several patients are mixed: {', '.join(sorted(people))}")
@@ -136,9 +136,9 @@ def _completed(record: Record, header: Header | None, name: str) -> Record:
     )
 
 
-def _header(path: Path) -> Header | None:
+def _header(path: Path, *, assume_mg: bool = False) -> Header | None:
     try:
-        return read_header(path)
+        return read_header(path, assume_mg=assume_mg)
     except ImageReadError:
         return None
 

@@ -11,7 +11,7 @@ from mammopath.case.breasts import Breast
 from mammopath.case.evidence import Evidence, Known
 from mammopath.case.values import Link, Links, Patch, Spot
 from mammopath.errors import ImageReadError
-from mammopath.images.read import read_header
+from mammopath.images.read import assumes_mg, read_header
 from mammopath.maps.crossmodal import CrossLink
 from mammopath.maps.values import AttentionMap, Box, within
 from mammopath.model.network import Network
@@ -224,7 +224,7 @@ def _placed(known: Known, modality: Modality, settings: PrepareSettings, *, cell
     record = known.record(modality)
     try:
         frame = load_sample(record, settings, multiple=cell).frame
-        header = read_header(record.path)
+        header = read_header(record.path, assume_mg=assumes_mg(record))
     except ImageReadError:
         return None
     left, top = known.column * cell, known.row * cell

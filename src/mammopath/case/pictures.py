@@ -12,7 +12,7 @@ from mammopath import RESEARCH_USE_ONLY
 from mammopath.case.links import OWN
 from mammopath.case.values import Link, Links, Patch, Prediction, SeenImage
 from mammopath.errors import ImageReadError
-from mammopath.images.read import read_image
+from mammopath.images.read import assumes_mg, read_image
 from mammopath.maps.overlay import Picture, crop, overlay, picture
 from mammopath.maps.values import AttentionMap
 
@@ -42,7 +42,7 @@ def album(prediction: Prediction) -> Album:
     pictures: dict[str, Picture] = {}
     for seen in prediction.images:
         name = seen.record.image_id
-        pixels[name] = read_image(seen.record.path).pixels
+        pixels[name] = read_image(seen.record.path, assume_mg=assumes_mg(seen.record)).pixels
         pictures[name] = picture(pixels[name], spacing=seen.record.spacing, mark=mark_of(seen))
     return Album(pixels, pictures)
 
@@ -171,7 +171,7 @@ def _tile(patch: Patch, kept: Album) -> Shaped[np.ndarray, "side side 3"]:
     pixels = kept.pixels.get(patch.image_id)
     if pixels is None and patch.path:
         try:
-            pixels = read_image(Path(patch.path)).pixels
+            pixels = read_image(Path(patch.path), assume_mg=True).pixels  # a reference: it has trained
         except ImageReadError:
             pixels = None
     if pixels is None or patch.box is None:

@@ -26,7 +26,7 @@ from mammopath.confidence import Confidence, Settled, read_confidence
 from mammopath.errors import ConfigError, DataError, ImageReadError, WeightsError
 from mammopath.files import sha256
 from mammopath.images.packed import file_of
-from mammopath.images.read import Header, read_header
+from mammopath.images.read import Header, assumes_mg, read_header
 from mammopath.maps.crossmodal import cross_link
 from mammopath.maps.methods import CHEAP, METHODS
 from mammopath.maps.scene import Said, Scene, one_of
@@ -191,7 +191,7 @@ class Predictor:
         familiar = self._familiar(modality, output, features)
         seen, guides = [], []
         for i, (record, prepared) in enumerate(read):
-            header = read_header(record.path)
+            header = read_header(record.path, assume_mg=assumes_mg(record))
             maps = self._maps(batch, output, i, record, prepared, header)
             guides.append(maps.get("lesion") or maps["attention"])
             seen.append(self._image(output, i, record, prepared, maps, familiar[i], header.decoder))

@@ -9,12 +9,15 @@ from typing import Any
 from mammopath.cohort.contradictions import contradictions
 from mammopath.cohort.duplicates import Look, look, nearly_same, same
 from mammopath.cohort.manifest import Manifest, concat
-from mammopath.cohort.rules import Fault, Severity, check_table, fault
+from mammopath.cohort.rules import Fault, Severity, check_table, fault, flag_fault
 from mammopath.cohort.splits import person_names
 from mammopath.errors import ImageReadError
-from mammopath.images.read import Pixels, read_image
+from mammopath.images.dicom import DECODED
+from mammopath.images.dicom_facts import flags_of_warnings
+from mammopath.images.read import Pixels, assumes_mg, read_image
 from mammopath.images.slide import open_slide
 from mammopath.prepare.overview import overview
+from mammopath.sources.flags import flags_of
 from mammopath.sources.slides import SLIDE
 from mammopath.types import Record
 
@@ -96,7 +99,10 @@ def check_records(
         looks, troubles = _look_at(
             records, track(numbers, "checking images", len(records)) if track else numbers
         )
-        found += [fault(*_TROUBLES[code], where) for code, where in troubles.items()]
+        found += [
+            fault(*_TROUBLES[code], where) if code in _TROUBLES else flag_fault(code, where)
+            for code, where in troubles.items()
+        ]
         found += _shared_pixels(records, looks)
     return CheckReport(tuple(sorted(found, key=lambda f: _ORDER[f.severity])), len(records), len(looks))
 
@@ -104,18 +110,18 @@ def check_records(
 def _look_at(
     records: Sequence[Record], numbers: Iterable[int]
 ) -> tuple[dict[int, Look], dict[str, list[str]]]:
-    """What each readable image looks like, and by trouble the images that have it."""
+    """What each readable image looks like, and by trouble or flag the images that have it."""
     looks: dict[int, Look] = {}
     troubles: defaultdict[str, list[str]] = defaultdict(list)
     for i in numbers:
         try:
-            pixels, size = _shown(records[i])
+            pixels, size, flags = _shown(records[i])
         except ImageReadError as error:
             troubles["unreadable"].append(f"{records[i].image_id} ({error.code}): {error.why}")
             continue
         looks[i] = look(pixels)
         told = contradictions(records[i], pixels) if _is_film(records[i], pixels, looks[i]) else ()
-        for code in (*_troubles(records[i], size, looks[i]), *told):
+        for code in (*_troubles(records[i], size, looks[i]), *told, *flags):
             troubles[code].append(records[i].image_id)
     return looks, troubles
 
@@ -124,14 +130,20 @@ def _is_film(record: Record, pixels: Pixels, seen: Look) -> bool:
     return record.modality == "mammogram" and pixels.ndim == 2 and not seen.is_flat
 
 
-def _shown(record: Record) -> tuple[Pixels, tuple[int, int]]:
-    """Pixels of an image, of a slide those of its overview; and height and width at level 0."""
+def _shown(record: Record) -> tuple[Pixels, tuple[int, int], list[str]]:
+    """Pixels of an image, of a slide those of its overview; height and width at level 0; flags of the reader.
+
+    The flags are of what decoding alone shows; the record has those that its header called for.
+    """
     if not record.attributes.items() >= SLIDE.items():
-        pixels = read_image(record.path).pixels
-        return pixels, pixels.shape[:2]
+        image = read_image(record.path, assume_mg=assumes_mg(record))
+        new = flags_of_warnings(DECODED.intersection(image.header.warnings)) - set(
+            flags_of(record.attributes)
+        )
+        return image.pixels, image.pixels.shape[:2], sorted(new)
     with open_slide(record.path, record.spacing) as slide:
         longest = max(slide.width * slide.spacing.um_x, slide.height * slide.spacing.um_y)
-        return overview(slide, longest / min(_OVERVIEW, slide.width)), (slide.height, slide.width)
+        return overview(slide, longest / min(_OVERVIEW, slide.width)), (slide.height, slide.width), []
 
 
 def _troubles(record: Record, size: tuple[int, int], seen: Look) -> Iterator[str]:

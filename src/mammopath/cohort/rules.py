@@ -52,6 +52,11 @@ def fault(severity: Severity, code: str, what: str, where: Iterable[str]) -> Fau
     return Fault(severity, code, what.replace("{n}", str(len(names))), tuple(names[:_EXAMPLES]), len(names))
 
 
+def flag_fault(flag: str, where: Iterable[str]) -> Fault:
+    """The fault of images that have a flag, of ``sources.flags``."""
+    return fault("warning", f"flag_{flag}", f"{{n}} images {FLAGS.get(flag, flag)}", where)
+
+
 def check_table(records: Sequence[Record]) -> list[Fault]:
     """Everything that is wrong with records by what they say: patients, labels, spacing."""
     return [found for rule in RULES for found in rule(records)]
@@ -159,7 +164,7 @@ def _flags(records: Sequence[Record]) -> Iterator[Fault]:
         for flag in flags_of(record.attributes):
             found[flag].append(record.image_id)
     for flag, where in sorted(found.items()):
-        yield fault("warning", f"flag_{flag}", f"{{n}} images {FLAGS.get(flag, flag)}", where)
+        yield flag_fault(flag, where)
 
 
 def _is_absurd(record: Record) -> bool:

@@ -28,9 +28,12 @@ Pixels = UInt16[np.ndarray, "h w"] | Float32[np.ndarray, "h w"]
 
 WARNINGS = (
     "window", "table", "function", "spacing", "magnification",
-    "side", "view", "intent", "photometric", "bits",
+    "side", "view", "intent", "photometric", "modality", "bits",
 )  # fmt: skip
 """What a header may say that cannot be true and was passed over: see ``DicomHeader``."""
+
+DECODED = frozenset({"bits"})
+"""Warnings that a source, which reads headers, cannot have: decoding alone shows them."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,9 @@ class DicomHeader:
         patient: PatientID as it stands there, or empty.
         warnings: what it says that cannot be true, of ``WARNINGS``: ``window``, ``table`` and ``function``
             (``first_tone``), ``spacing`` and ``magnification`` (``spacing_of``); ``side``, ``view``,
-            ``intent`` and ``photometric``, which two elements tell differently; and, known after decoding
-            only, ``bits``: there were bits beside the stored ones, and they were cleared.
+            ``intent`` and ``photometric``, which two elements tell differently; ``modality``: none is told
+            (``assume_mg``); and, known after decoding only, ``bits``: there were bits beside the stored
+            ones, and they were cleared.
         spacing_tag: elements that the spacing is made of.
     """
 
@@ -79,12 +83,17 @@ def is_dicom(start: bytes) -> bool:
     return start[128:132] == b"DICM"
 
 
-def read_dicom(path: Path) -> DicomImage:
+def read_dicom(path: Path, *, assume_mg: bool = False) -> DicomImage:
     """Read a mammogram as it is meant to be seen, up to one intensity range.
 
     Rescaling is applied always; the first VOI look-up table or window only where the image is for
     presentation (for processing, there is none that a reader should use). MONOCHROME1 is turned over.
     Padding becomes as dark as the darkest of the rest.
+
+    Args:
+        path: the file.
+        assume_mg: the data set says that this is a mammogram: a file that tells no Modality is read too, with
+            a warning. One that tells another is refused all the same.
 
     Raises:
         ImageReadError: ``missing``, ``empty``, ``format`` (not DICOM), ``unsupported`` (not a mammogram,
@@ -94,31 +103,32 @@ def read_dicom(path: Path) -> DicomImage:
     check_size(path)
     with decoding(path):
         data = open_dicom(path, pixels=True)
-        header = header_of(data, path)
+        header = header_of(data, path, assume_mg=assume_mg)
         decoded = stored_values(data, path)
         if decoded.has_other_bits:
             header = replace(header, warnings=(*header.warnings, "bits"))
         return DicomImage(_shown(decoded, data, header), header)
 
 
-def read_dicom_header(path: Path) -> DicomHeader:
-    """Read what a mammogram's header says, without decoding.
+def read_dicom_header(path: Path, *, assume_mg: bool = False) -> DicomHeader:
+    """Read what a mammogram's header says, without decoding; arguments as of ``read_dicom``.
 
     Raises:
         ImageReadError: as ``read_dicom``, except for faults that only decoding shows.
     """
     check_size(path)
     with decoding(path):
-        return header_of(open_dicom(path, pixels=False), path)
+        return header_of(open_dicom(path, pixels=False), path, assume_mg=assume_mg)
 
 
-def header_of(data: pydicom.Dataset, path: Path) -> DicomHeader:
+def header_of(data: pydicom.Dataset, path: Path, *, assume_mg: bool = False) -> DicomHeader:
     """What the elements of the file at ``path`` say, whether read with its pixels or without.
 
     Raises:
         ImageReadError: as ``read_dicom_header``. Other errors pass through; call it inside ``decoding``.
     """
-    _demand(data, path)
+    is_untold = assume_mg and not text_of(data, "Modality")
+    _demand(data, path, modality="" if is_untold else "MG")
     (side, sides), (view, views), (intent, intents) = side_of(data), view_of(data), intent_of(data)
     spacing, (_, passed) = spacing_of(data), first_tone(data)
     contradicted = {
@@ -126,6 +136,7 @@ def header_of(data: pydicom.Dataset, path: Path) -> DicomHeader:
         "view": views,
         "intent": intents,
         "photometric": is_shape_contradicted(data),
+        "modality": is_untold,
     }
     return DicomHeader(
         height=int(data.Rows),
@@ -141,12 +152,12 @@ def header_of(data: pydicom.Dataset, path: Path) -> DicomHeader:
     )
 
 
-def _demand(data: pydicom.Dataset, path: Path) -> None:
-    """Refuse what is not one grey mammogram of sensible size."""
-    modality, photometric = text_of(data, "Modality"), text_of(data, "PhotometricInterpretation")
+def _demand(data: pydicom.Dataset, path: Path, *, modality: str) -> None:
+    """Refuse what is not of this modality, or not one grey image of sensible size."""
+    told, photometric = text_of(data, "Modality"), text_of(data, "PhotometricInterpretation")
     frames, samples = int(text_of(data, "NumberOfFrames") or 1), int(data.get("SamplesPerPixel", 1))
     wrong = {
-        f"is of modality {modality or 'unknown'}, not MG": modality != "MG",
+        f"is of modality {told or 'unknown'}, not MG": told != modality,
         "is tomosynthesis or a projection of it, by its class": is_tomosynthesis(data),
         f"holds {frames} frames, as tomosynthesis does": frames != 1,
         f"has {samples} samples per pixel, {photometric or 'of no kind'}":

@@ -68,6 +68,9 @@ class Facts:
     spacing_tag: str
 
 
+MODALITY_UNTOLD = "modality_untold"
+"""Flag of a mammogram that does not say so itself: what it belongs to does (``assume_mg``)."""
+
 _FLAGS: Mapping[str, str] = {
     "window": "window_ignored",
     "table": "voi_table_ignored",
@@ -78,6 +81,7 @@ _FLAGS: Mapping[str, str] = {
     "view": "view_contradicted",
     "intent": "intent_contradicted",
     "photometric": "photometric_contradicted",
+    "modality": MODALITY_UNTOLD,
     "bits": "bits_cleared",
 }
 """Warning of ``DicomHeader`` -> flag of a record (``sources.flags``)."""

@@ -7,10 +7,11 @@ import numpy as np
 from jaxtyping import Float32, UInt8, UInt16
 
 from mammopath.images.dicom import DicomHeader, is_dicom, read_dicom, read_dicom_header
+from mammopath.images.dicom_facts import MODALITY_UNTOLD
 from mammopath.images.guard import check_size, decoding
 from mammopath.images.packed import is_packed, packed_size, read_packed
 from mammopath.images.raster import read_raster, read_size
-from mammopath.types import Spacing
+from mammopath.types import Record, Spacing
 
 Pixels = UInt8[np.ndarray, "h w *c"] | UInt16[np.ndarray, "h w *c"] | Float32[np.ndarray, "h w"]
 
@@ -45,8 +46,15 @@ class Image:
     header: Header
 
 
-def read_image(path: Path) -> Image:
+def assumes_mg(record: Record) -> bool:
+    """Whether a source that knows its files took this one for a mammogram, though it does not say so."""
+    return MODALITY_UNTOLD in record.attributes.get("flags", "").split("+")
+
+
+def read_image(path: Path, *, assume_mg: bool = False) -> Image:
     """Read a DICOM mammogram (``read_dicom``), a raster (``read_raster``) or one of many (``read_packed``).
+
+    ``assume_mg`` is for files that are known for mammograms (``assumes_mg``, ``read_dicom``).
 
     Raises:
         ImageReadError: as the two of them.
@@ -55,14 +63,14 @@ def read_image(path: Path) -> Image:
         packed = read_packed(path)
         return Image(packed, Header(*packed.shape[:2]))
     if _is_dicom(path):
-        dicom = read_dicom(path)
+        dicom = read_dicom(path, assume_mg=assume_mg)
         return Image(dicom.pixels, _header(dicom.header))
     pixels = read_raster(path)
     return Image(pixels, Header(*pixels.shape[:2]))
 
 
-def read_header(path: Path) -> Header:
-    """Read what a file says of itself, without decoding its pixels.
+def read_header(path: Path, *, assume_mg: bool = False) -> Header:
+    """Read what a file says of itself, without decoding its pixels; arguments as of ``read_image``.
 
     Raises:
         ImageReadError: as ``read_dicom_header`` and ``read_size``.
@@ -70,7 +78,7 @@ def read_header(path: Path) -> Header:
     if is_packed(path):
         return Header(*packed_size(path))
     if _is_dicom(path):
-        return _header(read_dicom_header(path))
+        return _header(read_dicom_header(path, assume_mg=assume_mg))
     return Header(*read_size(path))
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Float, Shaped, UInt8
 from mammopath.config import dump
 from mammopath.errors import DataError, ImageReadError
 from mammopath.images.geometry import Frame, paint
-from mammopath.images.read import Image, read_image
+from mammopath.images.read import Image, assumes_mg, read_image
 from mammopath.prepare.field import prepare_field
 from mammopath.prepare.mammogram import prepare_mammogram
 from mammopath.prepare.resample import Canvas
@@ -58,7 +58,9 @@ def load_sample(record: Record, settings: PrepareSettings, *, multiple: int) -> 
         ImageReadError: the file cannot be read, has the wrong number of colours, shows nothing, or has no
             spacing where ``settings.mammogram.um`` asks for one.
     """
-    canvas = _prepared(read_image(record.path), record, settings, multiple=multiple)
+    canvas = _prepared(
+        read_image(record.path, assume_mg=assumes_mg(record)), record, settings, multiple=multiple
+    )
     lesion = _lesion(record, canvas)
     tensors = (torch.from_numpy(array) for array in (canvas.image, canvas.valid, lesion))
     return Prepared(Sample(*tensors), canvas.frame)

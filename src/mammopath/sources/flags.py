@@ -24,6 +24,7 @@ FLAGS: Mapping[str, str] = {
     "view_contradicted": "tell two views; ViewPosition is used, not ViewCodeSequence",
     "intent_contradicted": "are for presentation by one element and for processing by another",
     "photometric_contradicted": "have a PresentationLUTShape of the other photometric interpretation",
+    "modality_untold": "do not say their modality; that they are mammograms is known from their data set",
     "bits_cleared": "had bits beside the stored ones, where old files keep overlays; they were cleared",
 }
 """Flag -> what images with it are or have, to go after a count."""

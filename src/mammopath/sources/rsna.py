@@ -27,7 +27,8 @@ def index(root: Path) -> Iterator[Record | Skipped]:
 
     A breast is malignant if cancer was found in it. The severity is 3 where it was invasive and 2 where it
     was not; without cancer 1 where a biopsy was made, 0 where the reading was negative (BIRADS 1), and
-    unknown otherwise. The two sites are two domains.
+    unknown otherwise. The two sites are two domains. Headers were stripped: a file without Modality is a
+    mammogram by its place, and flagged.
 
     Raises:
         DataError: no table, or columns are missing.
@@ -41,7 +42,7 @@ def index(root: Path) -> Iterator[Record | Skipped]:
         path = root / "train_images" / row["patient_id"] / f"{row['image_id']}.dcm"
         try:
             label = _label(row)
-            yield _record(path, row, label, read_dicom_header(path), root)
+            yield _record(path, row, label, read_dicom_header(path, assume_mg=True), root)
         except ImageReadError as error:
             yield Skipped(str(path), error.code, error.why)
         except (ValueError, KeyError) as error:
