@@ -82,6 +82,17 @@ def test_tuning_tries_every_trial_and_says_what_it_changed(bench: tuple[Bench, L
     assert len({f.best.score for f in found}) > 1
 
 
+def test_a_run_from_the_probe_is_never_selected_below_it(bench: tuple[Bench, LodoSettings]) -> None:
+    """Its start is validated too, and ranks training images as logistic regression on the embeddings does."""
+    cohort, settings = bench
+    still = settings.train.model_copy(update={"lr": 1e-12, "method": "probe_start", "views": 1})
+    (start,) = fitted((cohort, settings.model_copy(update={"train": still})), "probe_start")
+    (trained,) = fitted(bench, "probe_start")
+    assert start.best.step == 0
+    assert trained.best.score >= start.best.score > 0.6
+    assert trained.counters["probe mammogram"] == trained.counters["probe pathology"] == 1
+
+
 def test_swad_validates_often_enough_to_see_a_valley(bench: tuple[Bench, LodoSettings]) -> None:
     _, settings = bench
     plain = averaging(settings.train, METHODS["erm"])

@@ -20,8 +20,8 @@ SURELY = {"style": {"probability": 1.0}}
 OFF = {"style": {"probability": 0.0}, "invariance": {"weight": 0.0}, "align": {"weight": 0.0}}
 PARTS = ("tasks", "style", "invariance", "align")
 EVERY_METHOD = pytest.mark.parametrize("name", METHODS)
-LIKE_ERM = ("erm", "erm_plus", "swad", "mammogram", "pathology")
-"""Differ from ERM in data or averaging alone."""
+LIKE_ERM = ("erm", "erm_plus", "probe_start", "swad", "mammogram", "pathology")
+"""Differ from ERM in data, averaging or start alone."""
 ON = {name: recipe for name, recipe in METHODS.items() if recipe.style.kind != "none"}
 
 

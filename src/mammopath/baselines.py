@@ -67,7 +67,7 @@ def logreg_scores(
         if len(set(labels)) < 2:
             raise DataError(f"logreg: the training sites hold one class of {modality} only; add a site")
         choices[modality] = choose(features, labels, [records[r].patient for r in fit_rows])
-        model = _model(choices[modality].c).fit(features[:, choices[modality].block], labels)
+        model = linear_model(choices[modality].c).fit(features[:, choices[modality].block], labels)
         logits = model.decision_function(_features(bank, score_rows)[:, choices[modality].block])
         found |= dict(zip(score_rows, logits.tolist(), strict=True))
     rows = np.array(sorted(found), dtype=np.int64)
@@ -94,7 +94,7 @@ def choose(
     for block, c in product(range(features.shape[1]), C_GRID):
         held = np.zeros(len(labels))
         for train, test in folds:
-            model = _model(c).fit(features[train, block], labels[train])
+            model = linear_model(c).fit(features[train, block], labels[train])
             held[test] = model.decision_function(features[test, block])
         tried.append(Choice(block, c, float(auc(labels[judged], held[judged]))))
     return max(tried, key=lambda choice: choice.auc)
@@ -115,5 +115,6 @@ def _features(bank: Statistics, rows: Sequence[int]) -> Float[np.ndarray, "n dep
     return np.stack([bank.statistics(row).numpy() for row in rows])
 
 
-def _model(c: float) -> Pipeline:
+def linear_model(c: float) -> Pipeline:
+    """Logistic regression on standardised features, classes weighted equally; ``c`` is 1 over its penalty."""
     return make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=500, class_weight="balanced"))

@@ -6,16 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import torch
 from jaxtyping import Float
 
-from mammopath.cohort.loader import Pick
 from mammopath.cohort.splits import Fold
 from mammopath.confidence import Confidence, Reference, settle, write_confidence
 from mammopath.features import Bank, TokenBank
 from mammopath.metrics.ood import fit_familiar, least_usual, mahalanobis, neighbour
 from mammopath.model.network import Network, Precision
-from mammopath.predict import whole_patients, write_table
+from mammopath.predict import embeddings, write_table
 from mammopath.types import Modality, Record
 
 FILE = "familiarity.parquet"
@@ -102,14 +100,7 @@ def row_features(
     if isinstance(bank, TokenBank):
         block = network.of(records[rows[0]].modality).top - 1
         return np.stack([bank.statistics(row)[block].numpy() for row in rows])
-    found: dict[int, np.ndarray] = {}
-    network.eval()
-    lower_bits = torch.autocast(network.device().type, torch.bfloat16, enabled=precision == "bf16")
-    with torch.inference_mode(), lower_bits:
-        for modality, group in whole_patients(records, rows, size=64):
-            batch = bank.batch(modality, [Pick(row, 0) for row in group]).to(network.device())
-            found |= dict(zip(group, network(batch).embedding.float().cpu().numpy(), strict=True))
-    return np.stack([found[row] for row in rows])
+    return embeddings(network, bank, records, rows, precision=precision)
 
 
 def spread_evenly(rows: Sequence[int], most: int) -> list[int]:

@@ -70,6 +70,28 @@ def predict(
     return Scores(np.array(columns[0], dtype=np.int64), *(np.array(c, dtype=float) for c in columns[1:]))
 
 
+def embeddings(
+    network: Network,
+    bank: Bank,
+    records: Sequence[Record],
+    rows: Sequence[int],
+    *,
+    precision: Literal["fp32", "bf16"] = "fp32",
+) -> Float[np.ndarray, "n e"]:
+    """What the heads of a network read of images, in the order of ``rows``, all of one modality.
+
+    The network is put into evaluation mode and left in it.
+    """
+    found: dict[int, np.ndarray] = {}
+    network.eval()
+    lower_bits = torch.autocast(network.device().type, torch.bfloat16, enabled=precision == "bf16")
+    with torch.inference_mode(), lower_bits:
+        for modality, group in whole_patients(records, rows, size=64):
+            batch = bank.batch(modality, [Pick(row, 0) for row in group]).to(network.device())
+            found |= dict(zip(group, network(batch).embedding.float().cpu().numpy(), strict=True))
+    return np.stack([found[row] for row in rows])
+
+
 def corn_level(logits: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
     """Severity category of CORN logits: how many chained probabilities exceed one half (Shi et al. 2023)."""
     return (logits.float().sigmoid().cumprod(dim=1) > 0.5).sum(dim=1).float()

@@ -36,7 +36,7 @@ class Best:
 
     def offer(self, score: float, step: int, state: Mapping[str, Tensor]) -> None:
         """Take these weights if their score is higher (a NaN score counts as lowest)."""
-        if self.step == 0 or score > self.score:
+        if not self.state or score > self.score:
             self.score = -math.inf if math.isnan(score) else score
             self.step, self.state = step, {k: v.detach().cpu().clone() for k, v in state.items()}
 
@@ -50,12 +50,14 @@ class Watch:
         log: takes one row per validation, with the mean of every loss term since the one before.
         track: shows progress.
         select_last: take the last step whatever its score.
+        from_start: score the network before its first step too, which may be the best.
     """
 
     validate: Callable[[Network], Mapping[str, float]]
     log: Callable[[Row], None]
     track: Track = silent
     select_last: bool = False
+    from_start: bool = False
 
 
 def fit(
@@ -80,6 +82,9 @@ def fit(
     generator = torch.Generator().manual_seed(seed)
     average = WeightAverage(settings.average, decay=settings.ema)
     optimizer, best, running = new_optimizer(network, objective, settings), Best(), Running()
+    if watch.from_start and not watch.select_last:
+        with evaluating(network):
+            best.offer(watch.validate(network)["score"], 0, network.trained_state())
     for step in watch.track(range(1, settings.steps + 1), "training", settings.steps):
         if step in objective.switch_steps:
             optimizer = new_optimizer(network, objective, settings)

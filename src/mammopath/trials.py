@@ -19,6 +19,7 @@ from mammopath.parallel import device_of
 from mammopath.predict import Scores, predict, prediction_table
 from mammopath.progress import Track
 from mammopath.settings import ModelSettings, RunSettings, TrainSettings
+from mammopath.starting import start_from_probe
 from mammopath.train import Best, Row, Watch, fit
 from mammopath.types import Modality, Record
 
@@ -117,16 +118,27 @@ def _fitted(job: Job, train: TrainSettings, log: Callable[[Row], None]) -> Fitte
     network = build_network(_model(settings.model, job.recipe)).to(device_of(settings.device))
     objective = _objective(network, job, train)
     bank, draws = job.bank(network), settings.prepare.draws
+    started = start_from_probe(network, bank, records, job.train) if job.recipe.start == "probe" else {}
     steps = training_steps(records, job.train, train, draws=draws, seed=settings.seed)
     best = fit(
         network,
         objective,
         ({m: bank.batch(m, picks).to(network.device()) for m, picks in step.items()} for step in steps),
         train,
-        watch=Watch(_validate(job), log=log, track=job.track, select_last=settings.select == "last"),
+        watch=Watch(
+            _validate(job),
+            log=log,
+            track=job.track,
+            select_last=settings.select == "last",
+            from_start=bool(started),
+        ),
         seed=settings.seed,
     )
-    counters = dict(objective.counters) | ({train.average: best.averaged} if best.averaged else {})
+    counters = (
+        dict(objective.counters)
+        | {f"probe {m}": 1 for m in started}
+        | ({train.average: best.averaged} if best.averaged else {})
+    )
     return Fitted(train, network, best, counters, dict(objective.idle_reasons))
 
 

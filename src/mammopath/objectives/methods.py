@@ -21,6 +21,9 @@ METHODS: dict[str, Recipe] = {
         average="ema",
         tune=_TUNED,
     ),
+    "probe_start": Recipe(
+        caption="ERM from heads that start as a linear probe of the training sites (LP-FT)", start="probe"
+    ),
     "swad": Recipe(caption="ERM with stochastic weight averaging, densely", average="swad"),
     "mammogram": Recipe(caption="ERM on mammograms alone", modalities=("mammogram",)),
     "pathology": Recipe(caption="ERM on pathology alone", modalities=("pathology",)),

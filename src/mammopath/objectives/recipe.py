@@ -135,6 +135,8 @@ class Recipe(Settings):
     """Contrast across modalities."""
     average: Literal["ema", "swad"] | None = None
     """Weight averaging that belongs to the method; none leaves it to the training settings."""
+    start: Literal["random", "probe"] = "random"
+    """How the malignancy heads start: at random, or as a linear probe of the training sites (LP-FT)."""
     tune: tuple[Trial, ...] = ()
     """Ways to train that are tried one after the other; source validation picks. None trains once, as set."""
 
