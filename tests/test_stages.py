@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from typer.testing import CliRunner
 
+from mammopath.cli.app import app
 from mammopath.errors import ConfigError, DataError
 from mammopath.images.geometry import Frame
 from mammopath.maps.values import AttentionMap
@@ -86,6 +88,28 @@ def test_one_centre_cannot_be_left_out(root: Path, tmp_path: Path) -> None:
     alone = [r for r in listed(root) if r.domain.endswith("0")]
     with pytest.raises(DataError, match="two or more"):
         stage_study(alone, tmp_path, BagSettings())
+
+
+def test_the_command_takes_a_table_of_spacings(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Spacing | None] = {}
+
+    def seen(records: list[Record], *_: Any, **__: Any) -> None:
+        asked.update({r.path.stem: r.spacing for r in records})
+        raise ConfigError("enough")
+
+    monkeypatch.setattr(stages, "stage_study", seen)
+    table = tmp_path / "spacings.csv"
+    table.write_text("slide,um\npatient_000_node_0,3.5\nanother,1\n")
+    command = ["slides", "stages", str(root), "--out", str(tmp_path / "out")]
+    assert str(CliRunner().invoke(app, command).exception) == "enough"
+    assert asked["patient_000_node_0"] == Spacing.square(4.0)
+    told = CliRunner().invoke(app, [*command, "--spacings", str(table)])
+    assert str(told.exception) == "enough"
+    assert asked["patient_000_node_0"] == Spacing.square(3.5)
+    assert asked["patient_000_node_1"] == Spacing.square(4.0)
+    assert "no slide is called another" in told.output
 
 
 def test_a_threshold_that_nothing_tells_is_the_usual_one() -> None:

@@ -2,11 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from mammopath.cli.console import Changes, Strict, say, table
+from mammopath.cli.console import Changes, Spacings, Strict, listed, say, table
 
 
 def index(
@@ -17,10 +17,7 @@ def index(
     site: Annotated[
         str, typer.Option(help="Attribute that is the site: station, manufacturer, model, ...")
     ] = "",
-    spacings: Annotated[
-        Path | None,
-        typer.Option("--spacings", help="CSV slide,um for slides whose header is silent or wrong."),
-    ] = None,
+    spacings: Spacings = None,
     partial: Annotated[bool, typer.Option("--partial", help="A part of a public set, on purpose.")] = False,
     strict: Strict = False,
 ) -> None:
@@ -35,7 +32,7 @@ def index(
 
     if source not in SOURCES:
         raise ConfigError(f"no source {source!r}; there are {', '.join(SOURCES)}")
-    entries = by_site(_listed(source, root, spacings), site)
+    entries = by_site(listed(source, root, spacings), site)
     found = manifest.collect(entries, source=source, root=root, domain=domain)
     if not partial:
         counts = check_counts(SOURCES[source], found.records, found.skipped, root=root)
@@ -47,30 +44,6 @@ def index(
     for skipped in found.skipped:
         say(f"skipped {skipped.where} ({skipped.code}): {skipped.why}")
     typer.echo(f"{len(found)} images, {len(found.skipped)} skipped -> {out}")
-
-
-def _listed(source: str, root: Path, spacings: Path | None) -> Any:
-    """Entries of a source, with spacings of a table where one is given; names that no file has are told."""
-    from mammopath.errors import ConfigError
-    from mammopath.images.slide_spacing import read_spacings
-    from mammopath.sources import SOURCES
-    from mammopath.types import Record
-
-    if spacings is None:
-        yield from SOURCES[source].index(root)
-        return
-    index_spaced = SOURCES[source].index_spaced
-    if index_spaced is None:
-        able = ", ".join(name for name, one in SOURCES.items() if one.index_spaced)
-        raise ConfigError(f"{source} does not read the headers of slides; --spacings is for {able}")
-    told = read_spacings(spacings)
-    names = set(told)
-    for entry in index_spaced(root, told):
-        path = entry.path if isinstance(entry, Record) else Path(entry.where)
-        names -= {path.name, path.stem}
-        yield entry
-    for name in sorted(names):
-        say(f"{spacings}: no slide is called {name}")
 
 
 def phantom(

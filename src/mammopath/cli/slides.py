@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mammopath.cli.console import Changes, say, table
+from mammopath.cli.console import Changes, Spacings, listed, say, table
 
 
 def slides_features(
@@ -14,10 +14,7 @@ def slides_features(
     config: Annotated[
         Path | None, typer.Option("--config", help="YAML; `mammopath config schema slides` lists its keys.")
     ] = None,
-    spacings: Annotated[
-        Path | None,
-        typer.Option("--spacings", help="CSV slide,um for slides whose header is silent or wrong."),
-    ] = None,
+    spacings: Spacings = None,
     changes: Changes = None,
 ) -> None:
     """Find tissue, cut patches, run the frozen trunk: one HDF5 file per slide, in the layout of CLAM.
@@ -105,10 +102,7 @@ def slides_predict(
     patients: Annotated[
         Path | None, typer.Option("--patients", help="CSV slide,patient; else every slide is a patient.")
     ] = None,
-    spacings: Annotated[
-        Path | None,
-        typer.Option("--spacings", help="CSV slide,um for slides whose header is silent or wrong."),
-    ] = None,
+    spacings: Spacings = None,
     features: Annotated[
         Path | None, typer.Option("--features", help="Folder of features to take, in place of making them.")
     ] = None,
@@ -158,6 +152,7 @@ def slides_stages(
         Path | None,
         typer.Option("--features", help="Folder of `slides features` to take, in place of an own one."),
     ] = None,
+    spacings: Spacings = None,
     changes: Changes = None,
 ) -> None:
     """Leave every centre out in turn: map its tumours, class its nodes, stage its patients; kappa.
@@ -167,7 +162,8 @@ def slides_stages(
     from mammopath.config import load
     from mammopath.slide_settings import BagSettings
 
-    _stages(root, out, load(BagSettings, config, changes or []), features=features)
+    found = list(listed("camelyon17", root, spacings))
+    _stages(found, out, load(BagSettings, config, changes or []), features=features)
 
 
 def slides_demo(
@@ -183,17 +179,15 @@ def slides_demo(
     from mammopath.slides.demo import demo_settings, make_slides
 
     make_slides(out / "phantom")
-    _stages(out / "phantom", out / "study", demo_settings(changes or []))
+    _stages(list(listed("camelyon17", out / "phantom", None)), out / "study", demo_settings(changes or []))
 
 
-def _stages(root: Path, out: Path, settings: Any, *, features: Path | None = None) -> None:
+def _stages(found: list[Any], out: Path, settings: Any, *, features: Path | None = None) -> None:
     from mammopath import RESEARCH_USE_ONLY
     from mammopath.progress import track
     from mammopath.slides.stages import stage_study
-    from mammopath.sources import SOURCES
     from mammopath.types import Record, Skipped
 
-    found = list(SOURCES["camelyon17"].index(root))
     records = [one for one in found if isinstance(one, Record)]
     skipped = [one for one in found if isinstance(one, Skipped)]
     for one in skipped:
