@@ -35,6 +35,49 @@ def test_pixels_are_those_of_openslide(tmp_path: Path, kind: str) -> None:
     assert np.array_equal(plain.pixels(0, (3, 5, 99, 77)), by_openslide(path, 0, (3, 5, 99, 77)))
 
 
+LOSSLESS = [
+    (vendor, compression, predictor, order, big)
+    for vendor in ("aperio", "generic-tiff")
+    for compression in ("lzw", "adobe_deflate", "deflate")
+    for predictor in (False, True)
+    for order, big in (("<", False), (">", True))
+]
+"""Aperio and generic slides in LZW, Deflate and Deflate by its old number, with and without differencing."""
+
+
+@pytest.mark.parametrize(("vendor", "compression", "predictor", "order", "big"), LOSSLESS)
+def test_tiles_without_loss_are_what_openslide_and_tifffile_read_and_what_was_painted(
+    tmp_path: Path, vendor: str, compression: str, predictor: bool, order: str, big: bool
+) -> None:
+    """Sides are no whole tiles, so the last ones are padded."""
+    path, rgb = tmp_path / "a.svs", smooth(200, 300)
+    about = "Aperio Image Library v11\r\n300x200 (64x64) LZW|MPP = 0.5" if vendor == "aperio" else None
+    with tifffile.TiffWriter(path, byteorder=order, bigtiff=big) as tiff:
+        for level in (0, 1):
+            tiff.write(
+                rgb[:: 1 << level, :: 1 << level],
+                tile=(64, 64), compression=compression, predictor=predictor, photometric="rgb", metadata=None,
+                resolution=(2e4 / 2**level,) * 2, resolutionunit="CENTIMETER", subfiletype=level,
+                description=about,
+            )  # fmt: skip
+    with tifffile.TiffFile(path) as tiff:
+        assert {page.compression.name for page in tiff.pages} == {compression.upper()}
+        assert {page.predictor for page in tiff.pages} == {2 if predictor else 1}
+        painted = [page.asarray() for page in tiff.pages]
+    assert np.array_equal(painted[0], rgb)
+    slide, reader, plain = open_slide(path), TileReader(path), OpenSlideReader(path)
+    assert slide.kind == f"tiles:{vendor}"
+    for level, image in enumerate(painted):
+        height, width = image.shape[:2]
+        for left, top, right, bottom in BOXES_OF_A_LEVEL:
+            box = (left, top, right, bottom)
+            assert np.array_equal(reader.pixels(level, box), plain.pixels(level, box)), (level, box)
+        for left, top, right, bottom in ((0, 0, 64, 64), (30, 50, 131, 99), (0, 0, width, height)):
+            assert np.array_equal(
+                reader.pixels(level, (left, top, right, bottom)), image[top:bottom, left:right]
+            )
+
+
 EMPTY = {(0, 0), (0, 1), (0, 40), (0, 76), (1, 3), (2, 0)}
 """Level and number of tiles without bytes in the Philips slide of the tests."""
 
