@@ -18,7 +18,7 @@ from mammopath.cohort.cases import age_band, case_table
 from mammopath.config import parse
 from mammopath.errors import ConfigError
 from mammopath.gallery import _records, worst_errors, write_gallery
-from mammopath.objectives.methods import METHODS
+from mammopath.objectives.methods import METHODS, recipe_with
 from mammopath.prepare.sample import load_sample
 from mammopath.report import pdf
 from mammopath.report.ablation import ablation_rows
@@ -140,6 +140,29 @@ def test_the_ablation_matrix_tells_recipes_and_gains(folder, study):
     overall = next(c for c in compared if (c.scope, c.label) == ("all", "mixstyle"))
     assert found["mixstyle"].gain == overall.difference
     assert math.isnan(found["erm"].gain)
+
+
+def test_methods_that_differ_in_any_key_differ_in_the_ablation_matrix(study):
+    weaker = recipe_with(METHODS["align"], {"align": {"weight": 0.5}, "tasks": {"top_share": 0.1}})
+    recipes = METHODS | {
+        "weaker": weaker,
+        "other": recipe_with(METHODS["irm"], {"invariance": {"anneal": 0.2}}),
+    }
+    lines = [study.lines[0] | {"run": name, "method": name} for name in recipes]
+    runs = {name: {"recipe": recipe.model_dump(mode="json")} for name, recipe in recipes.items()}
+    told = {}
+    for row in ablation_rows(replace(study, lines=lines, runs=runs), []):
+        shown = (row.modalities, row.alignment, row.style, row.invariance)
+        shown += (row.tasks, row.averaging, row.settings)
+        assert shown not in told, f"{row.label} looks like {told.get(shown)}"
+        told[shown] = row.label
+    assert len(told) == len(recipes)
+    rows = {r.label: r for r in ablation_rows(replace(study, lines=lines, runs=runs), [])}
+    assert rows["full"].tasks == "lesion 0.5, boxes 0.5, severity 0.5, ordinal 0.25, fusion (cross) 0.5"
+    assert rows["top_tokens"].tasks == "boxes 1, score from the highest tokens"
+    assert "tuned over 0.3x rate 1x steps" in rows["erm_plus"].settings
+    assert "align weight 0.5" in rows["weaker"].settings
+    assert rows["erm"].settings == ""
 
 
 def test_subgroups_are_those_of_the_predictions_and_small_ones_get_no_auc(folder, study):

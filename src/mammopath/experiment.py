@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -23,6 +23,8 @@ from mammopath.familiarity import write_trust
 from mammopath.files import append_line
 from mammopath.model.network import Network
 from mammopath.objectives.methods import method_recipe
+from mammopath.paired import FILE as PAIRS
+from mammopath.paired import Reading, pair_table, read_together
 from mammopath.parallel import device_of, threads
 from mammopath.predict import Scores, write_table
 from mammopath.prepare.sample import load_sample
@@ -48,10 +50,20 @@ SELECTION = {LOGREG: "cross_validation", CNN: "source_val"}
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run found, before it is evaluated."""
+    """What a run found, before it is evaluated: of images, and of patients with both modalities."""
 
     table: pl.DataFrame
     facts: Mapping[str, Any]
+    pairs: pl.DataFrame = field(default_factory=pl.DataFrame)
+
+
+@dataclass(frozen=True)
+class Solved:
+    """What a method says of validation and test; ``fused`` of true pairs, where it reads them together."""
+
+    scores: Scores
+    facts: Mapping[str, Any]
+    fused: Mapping[tuple[str, str], Reading] = field(default_factory=dict)
 
 
 def run(
@@ -80,17 +92,18 @@ def run(
     )
     with threads(settings.threads), writing_folder(folder) as building:
         solve = {LOGREG: _logreg, CNN: _cnn}.get(settings.train.method, _train)
-        scores, facts = solve(bench, settings, part, building, track=track)
-        table = fold_table(bench.records, part, scores)
+        solved = solve(bench, settings, part, building, track=track)
+        table = fold_table(bench.records, part, solved.scores)
         write_table(building / "predictions.parquet", table, stamp=bench.stamp)
+        pairs = pair_table(bench.records, part, solved.scores, solved.fused)
+        if pairs.height:
+            write_table(building / PAIRS, pairs, stamp=bench.stamp)
         timing = {"seconds": round(time.monotonic() - started, 1), "threads": settings.threads}
-        save_facts(building, _fold_facts(bench, settings, part) | facts | timing)
-    return Outcome(table, facts)
+        save_facts(building, _fold_facts(bench, settings, part) | dict(solved.facts) | timing)
+    return Outcome(table, solved.facts, pairs)
 
 
-def _train(
-    bench: Bench, settings: RunSettings, part: Fold, folder: Path, *, track: Track
-) -> tuple[Scores, dict[str, Any]]:
+def _train(bench: Bench, settings: RunSettings, part: Fold, folder: Path, *, track: Track) -> Solved:
     recipe = method_recipe(settings.train.method, settings.train.overrides)
     job = Job(bench, settings, part, recipe, track)
     tried = trials(job, log=lambda row: append_line(folder / "log.jsonl", json.dumps(row)))
@@ -99,10 +112,11 @@ def _train(
     network.load_trained_state(chosen.best.state)
     told = settings.model_copy(update={"model": network.settings, "train": chosen.train})
     save_model(folder, chosen.best.state, told)
-    scores = job.score(network, rows=sorted([*job.val, *job.test]))
+    rows, fuses = sorted([*job.val, *job.test]), chosen.counters.get("fusion", 0) > 0
+    scores = job.score(network, rows=rows)
     if recipe.tasks.severity == 0:  # the head is there, but nothing taught it
         scores = replace(scores, level=None)
-    _write_knowledge(folder, job, network, scores, fused=chosen.counters.get("fusion", 0) > 0)
+    _write_knowledge(folder, job, network, scores, fused=fuses)
     facts = {"sites": job.sites, "prevalence": _prevalence(bench.records, job.train)}
     facts |= {"best_step": chosen.best.step, "recipe": recipe.model_dump()}
     facts |= {"counters": {**chosen.counters, **_adapted(network)}, "idle": dict(chosen.idle)}
@@ -110,7 +124,15 @@ def _train(
         facts["tuning"] = [
             {"lr": f.train.lr, "steps": f.train.steps, "score": round(f.best.score, 6)} for f in tried
         ]
-    return scores, facts
+    return Solved(scores, facts, _fused(job, network, rows) if fuses else {})
+
+
+def _fused(job: Job, network: Network, rows: Sequence[int]) -> dict[tuple[str, str], Reading]:
+    """What a network that reads both modalities together says; late fusion is read off its scores."""
+    if network.fusion is None:
+        return {}
+    precision = job.settings.train.precision
+    return read_together(network, job.bank(network), job.bench.records, rows, precision=precision)
 
 
 def _adapted(network: Network) -> dict[str, int]:
@@ -154,9 +176,7 @@ def _prevalence(records: Sequence[Record], rows: Sequence[int]) -> dict[str, flo
     return {m: round(fmean(found), 6) for m, found in known.items() if found}
 
 
-def _logreg(
-    bench: Bench, settings: RunSettings, part: Fold, folder: Path, *, track: Track
-) -> tuple[Scores, dict[str, Any]]:
+def _logreg(bench: Bench, settings: RunSettings, part: Fold, folder: Path, *, track: Track) -> Solved:
     del track
     labels = label_table(bench.records, training_sites(bench.records, part.train))
     scores, choices = logreg_scores(
@@ -168,7 +188,7 @@ def _logreg(
         m: {"block": at_cut.get(m, c.block + 1), "C": c.c, "cv_auc": _rounded(c.auc)}
         for m, c in choices.items()
     }
-    return scores, {"best_step": 0, "choices": chosen, "counters": {}, "idle": {}}
+    return Solved(scores, {"best_step": 0, "choices": chosen, "counters": {}, "idle": {}})
 
 
 def _without(part: Fold, rows: Container[int]) -> Fold:
@@ -185,9 +205,7 @@ def _rounded(value: float) -> float | None:
     return None if math.isnan(value) else round(value, 4)
 
 
-def _cnn(
-    bench: Bench, settings: RunSettings, part: Fold, folder: Path, *, track: Track
-) -> tuple[Scores, dict[str, Any]]:
+def _cnn(bench: Bench, settings: RunSettings, part: Fold, folder: Path, *, track: Track) -> Solved:
     part = _without(part, bench.bags)
     rows = sorted({*part.train, *part.val, *part.test})
     samples = {
@@ -205,7 +223,7 @@ def _cnn(
     write_confidence(folder, settle(fold_table(bench.records, part, scores)))
     chosen = {m: {"step": t.step, "val_auc": round(t.val_auc, 4)} for m, t in trained.items()}
     steps = max(t.step for t in trained.values())
-    return scores, {"best_step": steps, "choices": chosen, "counters": {}, "idle": {}}
+    return Solved(scores, {"best_step": steps, "choices": chosen, "counters": {}, "idle": {}})
 
 
 def _fold_facts(bench: Bench, settings: RunSettings, part: Fold) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from mammopath.evaluate import Resampling, result_lines, source_val_auc, units_o
 from mammopath.experiment import BASELINES, CNN, SELECTION, Outcome, run
 from mammopath.files import append_line, read_lines, write_text
 from mammopath.objectives.methods import method_recipe
+from mammopath.paired import pair_lines
 from mammopath.parallel import in_processes, processes
 from mammopath.predict import write_table
 from mammopath.progress import Track, silent
@@ -158,17 +159,15 @@ def _run_cell(bench: Bench, settings: LodoSettings, runs: Path, cell: Cell) -> l
     shutil.rmtree(runs / cell.name, ignore_errors=True)  # a run without its lines was not finished
     outcome = _outcome(bench, settings, runs, cell)
     facts = {"stamp": bench.stamp} | _line_facts(cell, settings, outcome)
-    lines = result_lines(
-        outcome.table,
-        facts,
-        units=units_of(settings.data),
-        resampling=Resampling(settings.bootstrap, cell.seed, settings.interval),
-    )
-    known = [headlines(runs / cell.name, site=line["site"], modality=line["modality"]) for line in lines]
-    return [
-        line | _source_val(outcome, line, settings) | more | {"of": len(lines)}
-        for line, more in zip(lines, known, strict=True)
+    how = Resampling(settings.bootstrap, cell.seed, settings.interval)
+    lines = [
+        line
+        | _source_val(outcome, line, settings)
+        | headlines(runs / cell.name, site=line["site"], modality=line["modality"])
+        for line in result_lines(outcome.table, facts, units=units_of(settings.data), resampling=how)
     ]
+    lines += pair_lines(outcome.pairs, facts, resampling=how)
+    return [line | {"of": len(lines)} for line in lines]
 
 
 def _outcome(bench: Bench, settings: LodoSettings, runs: Path, cell: Cell) -> Outcome:

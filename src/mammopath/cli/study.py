@@ -23,6 +23,7 @@ def train(
     from mammopath.config import load
     from mammopath.evaluate import Resampling, result_lines, units_of
     from mammopath.experiment import run
+    from mammopath.paired import pair_lines
     from mammopath.progress import track
     from mammopath.settings import LodoSettings
 
@@ -33,6 +34,7 @@ def train(
     outcome = run(bench, settings, held_out=held_out, folder=out, track=track)
     how = Resampling(settings.bootstrap, settings.seed, settings.interval)
     lines = result_lines(outcome.table, {}, units=units_of(settings.data), resampling=how)
+    lines += pair_lines(outcome.pairs, {}, resampling=how)
     columns = ["site", "modality", "unit", "n", "positives", "auc", "auc_low", "auc_high", "interval"]
     table(f"{held_out}, held out", columns, [[line[c] for c in columns] for line in lines])
     if bench.stamp:

@@ -19,6 +19,7 @@ from mammopath.report.gaps import gap_rows
 from mammopath.report.headline import Head, Results, Sites, head, results, sites
 from mammopath.report.knowledge import Knowledge, map_rows, probe_rows, retrieval_rows, told
 from mammopath.report.overview import overview, prominent
+from mammopath.report.pairs import PairRow, pair_rows
 from mammopath.report.pictures import Failure, example_pictures, failure_pictures
 from mammopath.report.record import Card, Cohort, Reproduce, card, cohort, reproduce
 from mammopath.report.render import render
@@ -42,6 +43,7 @@ class Page:
     head: Head
     results: Results
     sites: Sites
+    pairs: Sequence[tuple[str, Sequence[PairRow]]]
     comparisons: Comparisons
     ablation: Sequence[AblationRow]
     curves: Curves
@@ -67,6 +69,7 @@ def _always(page: Page) -> bool:
 CONTENTS: tuple[tuple[str, str, Callable[[Page], object]], ...] = (
     ("results", "Results", _always),
     ("sites", "Held-out sites", _always),
+    ("pairs", "Both modalities", lambda page: page.pairs),
     ("comparisons", "Comparisons", lambda page: page.comparisons.blocks),
     ("ablations", "Ablations", lambda page: page.ablation),
     ("curves", "Curves", lambda page: page.curves.roc),
@@ -134,6 +137,7 @@ def _tables(study: Study, rows: Sequence[SiteRow], every: Sequence[SiteRow]) -> 
         "means": means(rows),
         "gaps": gap_rows(study, draws=draws),
         "mean_limits": mean_intervals(sites),
+        "pairs": pair_rows(study, draws=draws),
         "comparisons": compared,
         "ablation": ablation_rows(study, compared),
         "calibration": [
@@ -159,6 +163,7 @@ def _page(study: Study, rows: Sequence[SiteRow], tables: Mapping[str, Sequence[A
         head=head(study, rows, reference),
         results=results(overview(rows, reference), rows, tables),
         sites=sites(rows, styles, tables["gaps"]),
+        pairs=grouped(tables["pairs"], lambda r: r.site),
         comparisons=in_blocks(tables["comparisons"], seeds=max((r.seeds for r in rows), default=0)),
         ablation=tables["ablation"],
         curves=curves(study.judged, tables["localisation"], styles),

@@ -21,7 +21,10 @@ from mammopath.report.tables import Line, method_label
 HOME = "at home"
 """Stands for the site of runs that are judged where they were trained."""
 
-KEYS = {"breast": ["patient", "laterality"], "patient": ["patient"]}
+BOTH = "both"
+"""Modality of lines that judge patients from all their images, of both modalities."""
+
+KEYS = {"breast": ["patient", "laterality"], "patient": ["patient"], "pair": ["pair"]}
 """Columns that name a unit of several images; one image is named by itself."""
 
 
@@ -63,9 +66,10 @@ class Study:
     Attributes:
         config: resolved settings; empty where missing.
         data: facts of the cohort; empty where missing.
-        lines: of results.jsonl.
+        lines: of results.jsonl, of one modality each.
+        pairs: its lines of patients with both modalities.
         runs: facts of each run (run.json), by run name; empty where missing.
-        judged: held-out lines whose predictions are there.
+        judged: held-out lines whose predictions are there; judged_pairs: of patients with both modalities.
         notes: what is missing or does not agree, in sentences.
     """
 
@@ -76,6 +80,8 @@ class Study:
     runs: Mapping[str, Mapping[str, Any]]
     judged: Sequence[Judged]
     notes: Sequence[str]
+    pairs: Sequence[Line] = ()
+    judged_pairs: Sequence[Judged] = ()
 
 
 def read_study(folder: Path) -> Study:
@@ -84,13 +90,13 @@ def read_study(folder: Path) -> Study:
     Raises:
         DataError: there is no results line, or a line is damaged.
     """
-    lines = _read_results(folder / "results.jsonl")
-    names = list(dict.fromkeys(line["run"] for line in lines))
+    every = _read_results(folder / "results.jsonl")
+    names = list(dict.fromkeys(line["run"] for line in every))
     runs = {name: _read_json(folder / "runs" / name / "run.json") for name in names}
     config, data = _read_json(folder / "config.json"), _read_json(folder / "data.json")
     units = units_told(config)
     judged = [
-        _judge(folder, line, units) for line in lines if line["held_out"] and line["held_out"] == line["site"]
+        _judge(folder, line, units) for line in every if line["held_out"] and line["held_out"] == line["site"]
     ]
     found = [j for j in judged if isinstance(j, Judged)]
     notes = [j for j in judged if isinstance(j, str)]
@@ -98,7 +104,18 @@ def read_study(folder: Path) -> Study:
         f"{name} is missing" for name, value in (("config.json", config), ("data.json", data)) if not value
     ]
     notes += _other_data(data, runs) + [note for j in found for note in _disagreement(j)]
-    return Study(folder, config, data, lines, runs, found, list(dict.fromkeys(notes)))
+    single = [j for j in found if j.line["modality"] != BOTH]
+    return Study(
+        folder,
+        config,
+        data,
+        [line for line in every if line["modality"] != BOTH],
+        runs,
+        single,
+        list(dict.fromkeys(notes)),
+        [line for line in every if line["modality"] == BOTH],
+        [j for j in found if j.line["modality"] == BOTH],
+    )
 
 
 def units_told(config: Mapping[str, Any]) -> Units:
@@ -186,13 +203,18 @@ def _read_json(path: Path) -> Mapping[str, Any]:
 
 
 def _judge(folder: Path, line: Line, units: Units) -> Judged | str:
-    path = folder / "runs" / line["run"] / "predictions.parquet"
+    together = line["modality"] == BOTH
+    path = folder / "runs" / line["run"] / ("pairs.parquet" if together else "predictions.parquet")
     if not path.exists():
-        return f"run {line['run']} has no predictions; curves and comparisons leave it out"
-    table = by_unit(pl.read_parquet(path), units).filter(modality=line["modality"])
+        return f"run {line['run']} has no {_what(path)}; curves and comparisons leave it out"
+    table = by_unit(pl.read_parquet(path), Units() if together else units).filter(modality=line["modality"])
     test = table.filter(pl.col("part") == "test", pl.col("site") == line["site"])
     validation = _cases(table.filter(pl.col("part") == "val"), "mixed")
-    return Judged(line, _cases(test, units.of(line["site"])), validation)
+    return Judged(line, _cases(test, "pair" if together else units.of(line["site"])), validation)
+
+
+def _what(path: Path) -> str:
+    return "predictions" if path.stem == "predictions" else "predictions of pairs"
 
 
 def judged_at_home(study: Study) -> list[Judged]:
