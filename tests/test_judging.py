@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from mammopath import RESEARCH_USE_ONLY
 from mammopath.cli.app import app
 from mammopath.errors import ConfigError, DataError
 from mammopath.export.challenges import read_camelyon16_detections
@@ -239,6 +240,8 @@ def test_a_study_of_stages_becomes_a_submission_to_camelyon16(tmp_path: Path) ->
     put(tmp_path / "study" / "stages.json", json.dumps({"nodes": nodes}).encode())
     printed = done("submit", "camelyon16", tmp_path / "study", "--out", tmp_path / "out")
     assert "c: could not be read" in printed
+    assert RESEARCH_USE_ONLY in printed
+    assert not any("research" in path.read_text().lower() for path in (tmp_path / "out").rglob("*.csv"))
     assert read_camelyon16_slides(tmp_path / "out" / "slides.csv") == {"a": 0.75, "b": 0.25}
     found = read_camelyon16_detections(tmp_path / "out" / "detections")
     assert {name: rows.tolist() for name, rows in found.items()} == {"a": [[0.9, 10.0, 20.0]], "b": []}

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from mammopath import RESEARCH_USE_ONLY
 from mammopath.cli.app import app
 from mammopath.cohort import manifest
 from mammopath.errors import ConfigError, DataError, WeightsError
@@ -99,6 +100,8 @@ def test_new_slides_are_scored_mapped_and_outlined(
     assert told["patient_007_node_0"]["patient_score"] == told["patient_007_node_1"]["patient_score"]
     lines = list(csv.DictReader((out / "detections.csv").read_text().splitlines()))
     assert {line["slide"] for line in lines} <= set(told)
+    lines += csv.DictReader((out / "predictions.csv").read_text().splitlines())
+    assert {line["notice"] for line in lines} == {RESEARCH_USE_ONLY}
     with np.load(out / "maps" / "patient_007_node_0.npz") as kept:
         shown, origin, cell = kept["probability"], kept["origin_xy"], kept["cell_xy"]
         assert kept["spacing_um_xy"] == pytest.approx([4.0, 4.0], rel=1e-3)

@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from mammopath import RESEARCH_USE_ONLY
 from mammopath.report.tables import (
     csv_text,
     markdown_means,
@@ -89,6 +90,7 @@ def test_csv_reads_back_with_empty_cells_for_the_unknown():
     assert [r["site"] for r in back] == ["mias", "cbis"]
     assert float(back[1]["auc"]) == 0.123456
     assert back[0]["seed_sd"] == ""
+    assert {r["notice"] for r in back} == {RESEARCH_USE_ONLY}
     assert csv_text([]) == ""
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
+from mammopath import RESEARCH_USE_ONLY
 from mammopath.cohort.cases import PREPARED
 from mammopath.cohort.rows import from_row
 from mammopath.config import parse
@@ -55,7 +56,8 @@ def write_gallery(folder: Path, method: str) -> list[dict[str, Any]]:
         found.append(row | {"picture": f"{FOLDER}/{name}" if shown else ""})
     facts = folder / "data.json"
     told = stamp(json.loads(facts.read_text())) if facts.exists() else ""
-    write_text(folder / FOLDER / "gallery.json", json.dumps({"stamp": told, "errors": found}, indent=2))
+    head = {"notice": RESEARCH_USE_ONLY, "stamp": told}
+    write_text(folder / FOLDER / "gallery.json", json.dumps(head | {"errors": found}, indent=2))
     return found
 
 

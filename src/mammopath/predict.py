@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mammopath import RESEARCH_USE_ONLY
 from mammopath.cohort.loader import Pick
 from mammopath.features import Bank
 from mammopath.files import writing
@@ -145,6 +146,7 @@ def prediction_table(
 
 
 def write_table(path: Path, table: pl.DataFrame, *, stamp: str = "") -> None:
-    """Write a table as Parquet, whole or not at all; ``stamp`` goes into the file's metadata."""
+    """Write a table as Parquet, whole or not at all; the notice and ``stamp`` go into its metadata."""
+    told = {"notice": RESEARCH_USE_ONLY} | ({"stamp": stamp} if stamp else {})
     with writing(path) as part:
-        table.write_parquet(part, metadata={"stamp": stamp} if stamp else None)
+        table.write_parquet(part, metadata=told)

@@ -139,12 +139,13 @@ def submit_camelyon16(
 
     Example: `mammopath submit camelyon16 predictions --out submission`
     """
+    from mammopath import RESEARCH_USE_ONLY
     from mammopath.export.submissions import write_said_camelyon16
 
     count, unread = write_said_camelyon16(said, out)
     for name in unread:
         say(f"{name}: could not be read, so it has no score")
-    typer.echo(f"{count} slides -> {out}")
+    typer.echo(f"{count} slides -> {out}\n{RESEARCH_USE_ONLY}")
 
 
 def submit_bach(
@@ -155,12 +156,13 @@ def submit_bach(
 
     Example: `mammopath submit bach predictions --out pred.csv`
     """
+    from mammopath import RESEARCH_USE_ONLY
     from mammopath.export.submissions import write_predicted_bach
 
     count, without = write_predicted_bach(predictions, out)
     for name in without:
         say(f"{name}: has no severity, and is left out")
-    typer.echo(f"{count} fields -> {out}")
+    typer.echo(f"{count} fields -> {out}\n{RESEARCH_USE_ONLY}")
 
 
 def _interval(found: Any) -> dict[str, Any]:

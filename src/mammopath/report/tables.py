@@ -9,6 +9,8 @@ from itertools import groupby
 from statistics import fmean, stdev
 from typing import Any
 
+from mammopath import RESEARCH_USE_ONLY
+
 Line = Mapping[str, Any]
 """One line of results.jsonl."""
 
@@ -211,9 +213,10 @@ def csv_text(rows: Sequence[Any], *, stamp: str = "") -> str:
 
     Args:
         rows: of one dataclass.
-        stamp: what a reader of any single row must know (synthetic data, a leak); the last column.
+        stamp: what a reader of any single row must know (synthetic data, a leak); the last column but the
+            one that says that this is for research use only.
     """
-    plain = [asdict(row) | {"stamp": stamp} for row in rows]
+    plain = [asdict(row) | {"stamp": stamp, "notice": RESEARCH_USE_ONLY} for row in rows]
     if not plain:
         return ""
     out = io.StringIO()

@@ -22,7 +22,8 @@ from mammopath.slides.learn import SlideRun
 from mammopath.slides.maps import map_of, pieces
 from mammopath.slides.outlines import write_geojson
 from mammopath.slides.score import SlideScore, score_patient, score_slide
-from mammopath.slides.written import DETECTION, detection, draw, write_csv, write_map
+from mammopath.slides.summary import write_csv
+from mammopath.slides.written import DETECTION, detection, draw, write_map
 from mammopath.types import UNKNOWN, Spacing
 
 DONE = "predictions.json"
@@ -71,7 +72,7 @@ class Answer:
 
 
 def predict_slides(
-    run: SlideRun, asked: Asked, out: Path, *, workers: int = 1, track: Track = silent
+    run: SlideRun, asked: Asked, out: Path, *, workers: int = 0, track: Track = silent
 ) -> list[Answer]:
     """Score slides, map their tumour, and write it all down.
 
@@ -83,7 +84,7 @@ def predict_slides(
         run: a run of slides.
         asked: the slides.
         out: folder of the predictions; a finished one is never overwritten.
-        workers: processes for features.
+        workers: processes for features; 0 makes them in this one (``extract``).
         track: shows progress.
 
     Raises:

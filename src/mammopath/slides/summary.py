@@ -1,10 +1,11 @@
-"""The table of what became of the slides of a job."""
+"""Tables of slides as CSV, each row with the notice; the table of what became of the slides of a job."""
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mammopath import RESEARCH_USE_ONLY
 from mammopath.files import write_text
 from mammopath.slides.job import Outcome
 
@@ -16,18 +17,22 @@ COLUMNS = (
 
 def write_summary(out: Path, outcomes: Sequence[Outcome]) -> Path:
     """Write ``slides.csv``, a row for each slide."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(COLUMNS)
-    for outcome in outcomes:
-        told = vars(outcome) | {
-            "um_x": outcome.um[0],
-            "um_y": outcome.um[1],
-            "notes": "; ".join(outcome.notes),
-        }
-        rows.writerow([plain(told[name]) for name in COLUMNS])
-    write_text(out / "slides.csv", text.getvalue())
+    told = [vars(o) | {"um_x": o.um[0], "um_y": o.um[1], "notes": "; ".join(o.notes)} for o in outcomes]
+    write_csv(out / "slides.csv", COLUMNS, [{name: one[name] for name in COLUMNS} for one in told])
     return out / "slides.csv"
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> None:
+    """Write rows as CSV, whole or not at all; text that a spreadsheet would run is quoted.
+
+    A column ``notice`` comes last: a line of comment would break readers, and a file beside gets lost.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, (*columns, "notice"), lineterminator="\n")
+    writer.writeheader()
+    notice = {"notice": RESEARCH_USE_ONLY}
+    writer.writerows({k: plain(v) for k, v in row.items()} | notice for row in rows)
+    write_text(path, text.getvalue())
 
 
 def plain(value: object) -> object:

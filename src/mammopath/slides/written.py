@@ -1,15 +1,13 @@
 """What is written of a slide that was scored: its map with places, a picture, rows of detections."""
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mammopath import RESEARCH_USE_ONLY
 from mammopath.errors import ImageReadError
-from mammopath.files import write_text, writing
+from mammopath.files import writing
 from mammopath.images.geometry import Frame
 from mammopath.images.slide import open_slide
 from mammopath.maps.overlay import LONGEST, Picture, save, sheet
@@ -19,7 +17,6 @@ from mammopath.prepare.overview import overview
 from mammopath.slides.maps import Piece, cell_um
 from mammopath.slides.outlines import measures
 from mammopath.slides.score import SlideScore
-from mammopath.slides.summary import plain
 from mammopath.types import Spacing
 
 DETECTION = ("slide", "confidence", "x", "y", "x_um", "y_um", "length_um", "area_um2", "size_class")
@@ -92,12 +89,3 @@ def draw(
 def _box(piece: Piece, found: AttentionMap) -> tuple[float, float, float, float]:
     (top, left), (rows, columns) = piece.first, piece.mask.shape
     return found.frame.inverse().box(left, top, left + columns, top + rows)
-
-
-def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> None:
-    """Write rows as CSV, whole or not at all; text that a spreadsheet would run is quoted."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({k: plain(v) for k, v in row.items()} for row in rows)
-    write_text(path, text.getvalue())
