@@ -1,6 +1,8 @@
 """The room of slides: files of features, restarts, workers, bags, streamed scores, maps and detections."""
 
+import csv
 import json
+import multiprocessing
 import os
 import signal
 import tracemalloc
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from mammopath import RESEARCH_USE_ONLY
 from mammopath.cohort.loader import Pick, label_table
 from mammopath.errors import ConfigError, DataError
 from mammopath.images.slide import open_slide
@@ -70,8 +73,9 @@ def test_every_slide_gets_features_or_a_verdict(job: Job, slides: dict[str, Path
     assert features.span == pytest.approx(128, rel=1e-3)
     assert features.size == (2048, 2048)
     assert features.spacing is not None
-    rows = write_summary(job.out, list(found.values())).read_text().splitlines()
-    assert len(rows) == 4
+    rows = list(csv.DictReader(write_summary(job.out, list(found.values())).read_text().splitlines()))
+    assert {row["slide"] for row in rows} == set(slides)
+    assert {row["notice"] for row in rows} == {RESEARCH_USE_ONLY}
 
 
 def test_two_workers_give_the_features_of_one(job: Job, slides: dict[str, Path], tmp_path: Path) -> None:
@@ -229,6 +233,29 @@ def test_a_slide_that_kills_its_process_is_told(
     (outcome,) = extract({"glass": slides["glass"]}, job, workers=2)
     assert (outcome.verdict, outcome.code) == ("unreadable", "crashed")
     assert [o.verdict for o in extract({"glass": slides["glass"]}, job)] == ["empty"]
+
+
+class _Deadly(type(Path())):  # type: ignore[misc]
+    """A slide whose decoder crashes the process that opens it, though not the one that asked for it."""
+
+    def __fspath__(self) -> str:
+        if multiprocessing.parent_process() is not None:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return super().__fspath__()
+
+
+def test_one_worker_survives_a_slide_that_kills_it(slides: dict[str, Path], tmp_path: Path) -> None:
+    job = Job(tmp_path / "out", SETTINGS, {})
+    tasks = {"deadly": _Deadly(slides["without"]), "with": slides["with"], "glass": slides["glass"]}
+    found = {o.slide: o for o in extract(tasks, job, workers=1)}
+    assert {name: (o.verdict, o.code) for name, o in found.items()} == {
+        "deadly": ("unreadable", "crashed"), "with": ("good", ""), "glass": ("empty", ""),
+    }  # fmt: skip
+    assert json.loads(job.outcome("deadly").read_text())["code"] == "crashed"
+    here = Job(tmp_path / "here", SETTINGS, {})
+    extract({"with": slides["with"]}, here)
+    one, other = (read_features(j.features("with")).values for j in (job, here))
+    assert np.array_equal(one, other)
 
 
 def test_slides_of_one_name_take_those_of_their_folders() -> None:

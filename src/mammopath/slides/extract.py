@@ -40,24 +40,24 @@ Task = tuple[str, Path]
 
 
 def extract(
-    slides: Mapping[str, Path], job: Job, *, workers: int = 1, track: Track = silent
+    slides: Mapping[str, Path], job: Job, *, workers: int = 0, track: Track = silent
 ) -> list[Outcome]:
     """Features of every slide that has none yet.
 
     Args:
         slides: files by name.
         job: where to, and how.
-        workers: processes; they, and other commands on the same folder, never take the same slide.
+        workers: processes; they, and other commands on the same folder, never take the same slide. A slide
+            on which one dies is told and passed over; 0 works in this process, which would die itself.
         track: shows progress.
 
     Raises:
         ConfigError: the folder holds features made with other settings, or the settings do not fit.
     """
-    network = frozen_trunk(job.settings)
-    recipe = _claim(job, network)
+    recipe = _claim(job, frozen_trunk(job.settings))
     missing = [(name, path) for name, path in slides.items() if not is_done(job, name, path)]
-    if workers <= 1:
-        made = _here(missing, job, recipe, network=network, track=track)
+    if workers == 0:
+        made = _here(missing, job, recipe, track=track)
     else:
         made = _in_processes(missing, job, recipe, workers=workers, track=track)
     return [made.get(name) or read_outcome(job, name) for name in slides]
@@ -97,10 +97,9 @@ def _claim(job: Job, network: Network) -> str:
     return recipe
 
 
-def _here(
-    tasks: Sequence[Task], job: Job, recipe: str, *, network: Network, track: Track
-) -> dict[str, Outcome]:
+def _here(tasks: Sequence[Task], job: Job, recipe: str, *, track: Track) -> dict[str, Outcome]:
     """Go through slides in this process."""
+    network = frozen_trunk(job.settings)
     with threads(job.settings.threads):
         return {
             tasks[i][0]: _take(tasks[i], job, recipe, network=network)
@@ -111,7 +110,7 @@ def _here(
 def _in_processes(
     tasks: Sequence[Task], job: Job, recipe: str, *, workers: int, track: Track
 ) -> dict[str, Outcome]:
-    """Go through slides in several processes; a slide on which one dies is told and passed over."""
+    """Go through slides in other processes; a slide on which one dies is told and passed over."""
     results = past_crashes(partial(_alone, job=job, recipe=recipe), tasks, workers=workers)
     found = {}
     for _ in track(range(len(tasks)), "slides", len(tasks)):

@@ -65,7 +65,7 @@ def stage_study(
     *,
     skipped: Sequence[Skipped] = (),
     features: Path | None = None,
-    workers: int = 1,
+    workers: int = 0,
     track: Track = silent,
 ) -> StageStudy:
     """Leave each centre out, train on the rest, and stage its patients.
@@ -76,7 +76,7 @@ def stage_study(
         settings: patches, trunk, training, lesions.
         skipped: what the source left out: a patient with a node among them has no stage.
         features: folder of `mammopath slides features` to take or fill; none is ``out/features``.
-        workers: processes for features.
+        workers: processes for features; 0 makes them in this one (``extract``).
         track: shows progress.
 
     Raises:
