@@ -5,6 +5,7 @@ import math
 import shutil
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import polars as pl
 import pytest
@@ -14,8 +15,9 @@ from scipy.special import expit, logit
 from mammopath.acceptance import accept_site, as_json, earlier_lines
 from mammopath.bench import prepare_bench
 from mammopath.cohort import manifest
+from mammopath.cohort.splits import person_marks
 from mammopath.config import parse
-from mammopath.errors import DataError
+from mammopath.errors import ConfigError, DataError
 from mammopath.evaluate import Units
 from mammopath.experiment import run
 from mammopath.metrics.siting import (
@@ -34,7 +36,11 @@ from mammopath.metrics.siting import (
 from mammopath.phantom.cohort import PhantomSettings
 from mammopath.phantom.generate import generate
 from mammopath.settings import LodoSettings
+from mammopath.slides.demo import demo_settings
+from mammopath.slides.learn import train_slides
+from mammopath.slides.train import bag_network
 from mammopath.sources import SOURCES
+from mammopath.types import Record
 from mammopath.verdict import Priors, Sample, Targets, decide, priors_from
 from test_lodo import SMALL
 
@@ -266,3 +272,43 @@ def test_a_run_that_does_not_say_who_trained_it_is_not_judged(phantom_run, tmp_p
     mine = [r for r in every.records if r.domain == "site_c"]
     with pytest.raises(DataError, match="does not say who trained it"):
         accept_site(tmp_path / "old", _site_file(folder, every, mine), [], targets=ASKED)
+
+
+def _slides(folder, site, patients, *, shift=3.0):
+    """Slides of a site, a patient each, every other malignant, with features as of another program."""
+    width = bag_network(demo_settings([])).shape.width
+    records = []
+    for k in range(patients):
+        name, rng = f"{site}_{k}", np.random.default_rng([ord(site), k])
+        values = rng.normal(size=(12, width)) + shift * (k % 2) * np.linspace(-1, 1, width)
+        with h5py.File(folder / f"{name}.h5", "w") as file:
+            file["features"], file["coords"] = values.astype("f4"), np.zeros((12, 2), int)
+        path = folder / f"{name}.tif"
+        path.touch()
+        records.append(Record(name, path, f"p-{name}", site, "pathology", float(k % 2)))
+    return records
+
+
+def test_a_run_of_slides_is_judged_on_features_of_slides_that_did_not_train_it(tmp_path):
+    learned = [r for site in "ab" for r in _slides(tmp_path, site, 16)]
+    local = _slides(tmp_path, "c", 40)
+    settings = demo_settings(["train.steps=40", "train.validate_every=20"])
+    facts = train_slides(learned, tmp_path, tmp_path / "run", settings)
+    assert set(facts["people"]) <= person_marks(learned)
+    assert not any(r.patient in json.dumps(facts) for r in learned), "hashes, no names"
+    given = manifest.collect(local, source="table", root=tmp_path)
+    manifest.write(given, tmp_path / "local.parquet")
+    with pytest.raises(ConfigError, match="--features"):
+        accept_site(tmp_path / "run", tmp_path / "local.parquet", [], targets=ASKED)
+    (verdict,) = accept_site(
+        tmp_path / "run", tmp_path / "local.parquet", [], targets=ASKED, features=tmp_path
+    )
+    assert (verdict.modality, verdict.cases, verdict.positives) == ("pathology", 40, 20)
+    assert verdict.auc.local > 0.9
+    own = replace(learned[0], image_id="again")
+    manifest.write(manifest.collect([*local, own], source="table", root=tmp_path), tmp_path / "more.parquet")
+    with pytest.raises(DataError, match="1 patients of the manifest trained or selected this run"):
+        accept_site(tmp_path / "run", tmp_path / "more.parquet", [], targets=ASKED, features=tmp_path)
+    (tmp_path / "c_3.h5").unlink()
+    with pytest.raises(DataError, match="no features of 1 slides"):
+        accept_site(tmp_path / "run", tmp_path / "local.parquet", [], targets=ASKED, features=tmp_path)

@@ -18,7 +18,7 @@ from mammopath.cohort.manifest import read
 from mammopath.cohort.splits import person_marks
 from mammopath.confidence import FILE as CONFIDENCE
 from mammopath.confidence import Confidence, read_confidence, settle
-from mammopath.errors import DataError
+from mammopath.errors import ConfigError, DataError
 from mammopath.evaluate import Units, by_unit, units_of
 from mammopath.familiarity import row_features
 from mammopath.metrics.ood import unfamiliar
@@ -27,6 +27,7 @@ from mammopath.parallel import threads
 from mammopath.predict import predict, prediction_table
 from mammopath.progress import Track, silent
 from mammopath.runs import Run, load_run
+from mammopath.slides.learn import features_of, load_slide_run, score_rows
 from mammopath.types import Modality, Record
 from mammopath.verdict import Criterion, Decision, Sample, Targets, decide, priors_from
 
@@ -72,6 +73,7 @@ def accept_site(
     lines: Sequence[Mapping[str, Any]],
     *,
     targets: Targets,
+    features: Path | None = None,
     rules: Rules | None = None,
     units: Units | None = None,
     track: Track = silent,
@@ -83,17 +85,23 @@ def accept_site(
         manifest: labelled local cases, which took no part in training or selection.
         lines: results lines of the run's study; may be empty.
         targets: AUC and sensitivity.
+        features: of the local slides, for a run of slides.
         rules: None for the default ones.
         units: of evaluation; None for the run's own (``data.unit`` and ``data.units``).
         track: shows progress.
 
     Raises:
-        DataError: no labelled case of a modality that the run reads, or a patient who trained or selected it.
+        DataError: no labelled case of a modality that the run reads, a patient who trained or selected it, or
+            a slide without features.
+        ConfigError: a run of slides, and no features.
     """
     loaded, known = load_run(run), _confidence(run)
     _demand_unseen(loaded, read(manifest).records)
     units = units or units_of(loaded.settings.data)
-    table = _scored(loaded, known, manifest, track=track)
+    if "slides" in loaded.facts:
+        table = _scored_slides(run, manifest, features)
+    else:
+        table = _scored(loaded, known, manifest, track=track)
     verdicts = []
     for modality, one in known.items():
         mine = table.filter(pl.col("modality") == modality)
@@ -101,7 +109,7 @@ def accept_site(
         if sample is None:
             continue
         old = earlier_lines(
-            lines, method=loaded.settings.train.method, modality=modality, but=mine["site"].unique().to_list()
+            lines, method=str(loaded.facts["method"]), modality=modality, but=mine["site"].unique().to_list()
         )
         verdict = _of_modality(modality, sample, old, targets, rules or Rules())
         verdicts.append(replace(verdict, unfamiliar=_share_unfamiliar(mine)))
@@ -185,6 +193,22 @@ def _scored(run: Run, known: Mapping[Modality, Confidence], manifest: Path, *, t
                 )
     table = prediction_table(bench.records, scores, part=dict.fromkeys(rows, "test"), test_split=set())
     return table.with_columns(familiar_p=pl.Series(p[scores.rows]))
+
+
+def _scored_slides(run: Path, manifest: Path, features: Path | None) -> pl.DataFrame:
+    """Predictions of the manifest's labelled slides; what is familiar, a run of slides does not keep."""
+    if features is None:
+        raise ConfigError(
+            f"{run}: reads features of slides: make those of the local slides as those of its training, with"
+            " `mammopath slides features`, and give their folder with --features"
+        )
+    loaded = load_slide_run(run)
+    records = [r for r in read(manifest).records if r.modality == "pathology" and r.malignant in (0, 1)]
+    rows = range(len(records))
+    with threads(loaded.run.settings.threads):
+        scores = score_rows(loaded.network, records, features_of(loaded, features, records), rows)
+    table = prediction_table(records, scores, part=dict.fromkeys(rows, "test"), test_split=set())
+    return table.with_columns(familiar_p=pl.lit(float("nan")))
 
 
 def _confidence(run: Path) -> Mapping[Modality, Confidence]:

@@ -100,6 +100,10 @@ def accept(
     study: Annotated[
         Path | None, typer.Option("--study", help="Folder of the study behind the prior [that of RUN].")
     ] = None,
+    features: Annotated[
+        Path | None,
+        typer.Option("--features", help="Features of the local slides, for a run of `slides train`."),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Also write the verdicts as JSON.")] = None,
 ) -> None:
     """Accept a run at a site, reject it, or say how many more labelled cases it takes.
@@ -118,7 +122,7 @@ def accept(
     targets = Targets(auc, sensitivity)
     results = (study or run.parent.parent) / "results.jsonl"
     lines = [json.loads(line) for line in read_lines(results)]
-    verdicts = accept_site(run, manifest, lines, targets=targets, track=track)
+    verdicts = accept_site(run, manifest, lines, targets=targets, features=features, track=track)
     columns = ["modality", "decision", "further cases", "cases", "malignant", "earlier sites", "why"]
     rows = [
         [

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mammopath.cohort.splits import Fold, fold
+from mammopath.cohort.splits import Fold, fold, person_marks
 from mammopath.config import dump, parse
 from mammopath.errors import DataError, WeightsError
 from mammopath.files import append_line
@@ -143,6 +143,53 @@ def load_slide_run(folder: Path) -> SlideRun:
     return SlideRun(run, settings, told["recipe"], told["threshold"])
 
 
+def score_rows(
+    network: Network, records: Sequence[Record], files: Mapping[int, Path], rows: Sequence[int]
+) -> Scores:
+    """Scores of slides and of their patients, from all slides of a patient among the rows.
+
+    Args:
+        network: of a run of slides.
+        records: all of them.
+        files: of features, by row.
+        rows: which to score, ascending.
+    """
+    scored = {i: score_slide(network, files[i]) for i in rows}
+    own = defaultdict(list)
+    for i in rows:
+        own[records[i].patient].append(scored[i])
+    patients = {patient: score_patient(network, slides) for patient, slides in own.items()}
+    return Scores(
+        np.array(rows, dtype=np.int64),
+        np.array([scored[i].logit for i in rows]),
+        np.array([patients[records[i].patient] for i in rows]),
+    )
+
+
+def features_of(run: SlideRun, features: Path, records: Sequence[Record]) -> dict[int, Path]:
+    """Files of the features of some slides, by row, made as those that the run was trained on.
+
+    Raises:
+        WeightsError: they are of other patches or of another trunk.
+        DataError: a slide has none.
+    """
+    told = features / RECIPE
+    made_with = json.loads(told.read_text())["recipe"] if told.exists() else ""
+    if made_with != run.recipe:
+        raise WeightsError(
+            f"{features}: are not of the patches and the trunk that {run.run.folder} was trained on;"
+            " make them with its settings"
+        )
+    found = find_features(features, [r.path for r in records])
+    lacking = [r.path for r in records if r.path not in found]
+    if lacking:
+        raise DataError(
+            f"{features}: holds no features of {len(lacking)} slides, first {lacking[0]}: make them with"
+            " `mammopath slides features`, or leave the slides out of the manifest"
+        )
+    return {i: found[r.path] for i, r in enumerate(records)}
+
+
 def _as_made(features: Path, settings: BagSettings) -> tuple[BagSettings, str]:
     """Settings with the patches and the trunk that the features are made with, and their recipe."""
     if not (features / RECIPE).exists():
@@ -177,16 +224,7 @@ def _test(
 ) -> dict[str, Any]:
     """Score validation and test slides, write them down, and say how well the test went."""
     rows = sorted([*part.val, *part.test])
-    scored = {i: score_slide(trained.network, files[i]) for i in rows}
-    own = defaultdict(list)
-    for i in rows:
-        own[records[i].patient].append(scored[i])
-    patients = {patient: score_patient(trained.network, slides) for patient, slides in own.items()}
-    scores = Scores(
-        np.array(rows, dtype=np.int64),
-        np.array([scored[i].logit for i in rows]),
-        np.array([patients[records[i].patient] for i in rows]),
-    )
+    scores = score_rows(trained.network, records, files, rows)
     named = dict.fromkeys(part.test, "test") | dict.fromkeys(part.val, "val")
     table = prediction_table(records, scores, part=named, test_split=set(part.test_split))
     write_table(folder / "predictions.parquet", table)
@@ -200,6 +238,7 @@ def _test(
         "val_auc": None if np.isnan(trained.score) else round(trained.score, 6),
         "test_auc": None if np.isnan(found) else round(found, 6),
         "rows": {name: len(getattr(part, name)) for name in ("train", "val", "test", "dropped")},
+        "people": sorted(person_marks(records[i] for i in (*part.train, *part.val))),
         "warnings": list(part.warnings),
     }
 
