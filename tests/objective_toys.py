@@ -114,6 +114,8 @@ class ToyNetwork(nn.Module):
             link=torch.ones(len(pairs), 1, 1),
             mammogram=places,
             pathology=places,
+            ask=outputs["mammogram"].projection[:, None],
+            answer=outputs["pathology"].projection[:, None],
         )
 
 

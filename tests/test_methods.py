@@ -17,8 +17,13 @@ from objective_toys import ToyNetwork, build, make_batch, make_batches, take_ste
 
 SURELY = {"style": {"probability": 1.0}}
 """Leaves nothing to chance in a single step."""
-OFF = {"style": {"probability": 0.0}, "invariance": {"weight": 0.0}, "align": {"weight": 0.0}}
-PARTS = ("tasks", "style", "invariance", "align")
+OFF = {
+    "style": {"probability": 0.0},
+    "invariance": {"weight": 0.0},
+    "align": {"weight": 0.0},
+    "link": {"weight": 0.0},
+}
+PARTS = ("tasks", "style", "invariance", "align", "link")
 EVERY_METHOD = pytest.mark.parametrize("name", METHODS)
 LIKE_ERM = ("erm", "erm_plus", "probe_start", "swad", "mammogram", "pathology")
 """Differ from ERM in data, averaging or start alone."""
@@ -46,6 +51,27 @@ def test_with_zero_weights_every_method_is_erm_exactly(name: str) -> None:
     assert objective.switch_steps == ()
     assert list(objective.parameters()) == []
     assert objective.counters == erm.counters
+
+
+@pytest.mark.parametrize("step", [1, 10])
+def test_a_bottleneck_without_its_penalty_is_erm_before_and_after_annealing(step: int) -> None:
+    off = recipe_with(METHODS["ib_irm"], {"invariance": {"weight": 0.0}})
+    assert off.invariance.bottleneck > 0
+    terms = [take_step(build(one), ToyNetwork(), make_batches(), step=step) for one in (off, METHODS["erm"])]
+    assert {k: v.item() for k, v in terms[0].items()} == {k: v.item() for k, v in terms[1].items()}
+    assert build(off).counters == build(METHODS["erm"]).counters
+
+
+def test_ib_irm_without_its_bottleneck_is_refused_as_it_would_be_irm() -> None:
+    with pytest.raises(ConfigError, match="without a bottleneck is irm"):
+        method_recipe("ib_irm", {"invariance": {"bottleneck": 0.0}})
+
+
+def test_a_bottleneck_reads_features_whatever_its_penalty() -> None:
+    tasks = {"tasks": {"image_score": "top_tokens", "boxes": 1.0}}
+    assert method_recipe("irm", tasks).invariance.bottleneck == 0
+    with pytest.raises(ConfigError, match="looks at pooled features"):
+        method_recipe("irm", tasks | {"invariance": {"bottleneck": 1.0}})
 
 
 @EVERY_METHOD
@@ -92,6 +118,7 @@ def test_the_loss_is_the_weighted_sum_of_its_terms(name: str) -> None:
         recipe.invariance.kind: recipe.invariance.weight,
         "bottleneck": recipe.invariance.bottleneck,
         "align": recipe.align.weight,
+        "link": recipe.link.weight,
     } | recipe.tasks.model_dump()
     total = sum(weights[key] * value for key, value in terms.items() if key != "loss")
     torch.testing.assert_close(terms["loss"], total)
@@ -198,6 +225,7 @@ def test_overrides_survive_yaml() -> None:
         ({"modalities": []}, "modalities"),
         ({"align": {"kind": "infonce"}}, "true pairs"),
         ({"tasks": 3}, "tasks"),
+        ({"link": {"weight": 1.0}}, "nothing reads"),
         ({"tasks": {"image_score": "top_tokens"}, "invariance": {"kind": "fishr"}}, "reads nothing"),
     ],
 )

@@ -139,6 +139,8 @@ class FusedOutput:
             pathology tokens; sums to 1 over pathology tokens, 0 on padding and where not ``paired``.
         mammogram: flat place (image * n + token) of each linked mammogram token in its batch; -1 padding.
         pathology: the same of each linked pathology token.
+        ask, answer: each of these tokens in the space where the attention compares them; the scores before
+            the softmax are their products over the square root of the width.
     """
 
     pairs: Int[Tensor, " p"]
@@ -148,6 +150,8 @@ class FusedOutput:
     link: Float[Tensor, "p q t"]
     mammogram: Int[Tensor, "p q"]
     pathology: Int[Tensor, "p t"]
+    ask: Float[Tensor, "p q h"] | None = None
+    answer: Float[Tensor, "p t h"] | None = None
 
 
 @dataclass(frozen=True)

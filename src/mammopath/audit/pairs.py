@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -106,16 +106,34 @@ def link_figures(network: Network, persons: Sequence[Person], *, by: By, draws: 
         by: ``relevance`` or ``attention``.
         draws: of the patient bootstrap.
     """
+    names = [p.name for p in persons if p.annotated]
+    return summary(hit_table(network, persons, by=by), names, by=by, draws=draws)
+
+
+def hit_table(network: Network, persons: Sequence[Person], *, by: By) -> Float[np.ndarray, "p 5"]:
+    """For each annotated person: hit rate within, among, among when permuted, and the two chances."""
     sick = [p for p in persons if p.annotated]
-    rows = [_measured(network, persons, sick, i, by) for i in range(len(sick))]
-    table = np.array(rows)
+    return np.array([_measured(network, persons, sick, i, by) for i in range(len(sick))])
+
+
+def summary(
+    table: Float[np.ndarray, "p 5"], names: Sequence[str], *, by: By, draws: int = 1000
+) -> LinkFigures:
+    """Means of a table of hits with limits by patient bootstrap.
+
+    Args:
+        table: of ``hit_table``, or the mean of those of several networks over the same persons.
+        names: of its rows.
+        by: ``relevance`` or ``attention``.
+        draws: of the bootstrap.
+    """
     statistics = [
         (lambda weights, c=column: weights @ table[:, c] / weights.sum(axis=1)) for column in range(3)
     ]
-    found = bootstrap(statistics, np.array([p.name for p in sick]), draws=draws)
+    found = bootstrap(statistics, np.array(names), draws=draws)
     return LinkFigures(
         by=by,
-        patients=len(sick),
+        patients=len(names),
         within=found.interval(0),
         within_chance=float(table[:, 3].mean()),
         among=found.interval(1),

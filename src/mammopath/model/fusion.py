@@ -80,7 +80,8 @@ class Fusion(nn.Module):
         hidden = self._hidden(paired)
         m, m_keep = _filled(images, hidden[0], self.absent["mammogram"])
         t, t_keep = _filled(slides, hidden[1], self.absent["pathology"])
-        link = self.attend(m, t, t_keep)
+        ask, answer = self.query(m), self.key(t)
+        link = attention(ask, answer, t_keep)
         if watch is not None:
             watch.append(link)
         read = self.dropout(self._embedding(m, m_keep, t, t_keep, link))
@@ -93,15 +94,9 @@ class Fusion(nn.Module):
             link=link * shown,
             mammogram=images.place,
             pathology=slides.place,
+            ask=ask,
+            answer=answer,
         )
-
-    def attend(
-        self, mammogram: Float[Tensor, "p q d"], pathology: Float[Tensor, "p t d"], keep: Bool[Tensor, "p t"]
-    ) -> Float[Tensor, "p q t"]:
-        """Attention that each mammogram token pays to each kept pathology token; rows sum to 1."""
-        query, key = self.query(mammogram), self.key(pathology)
-        score = query @ key.transpose(1, 2) / query.shape[-1] ** 0.5
-        return masked_softmax(score, keep[:, None, :].expand_as(score))
 
     def _embedding(
         self,
@@ -121,6 +116,14 @@ class Fusion(nn.Module):
             return torch.zeros_like(paired).expand(2, -1)
         draw = torch.rand(len(paired), device=paired.device)
         return torch.stack([draw < self.hide / 2, draw > 1 - self.hide / 2]) & paired
+
+
+def attention(
+    ask: Float[Tensor, "p q h"], answer: Float[Tensor, "p t h"], keep: Bool[Tensor, "p t"]
+) -> Float[Tensor, "p q t"]:
+    """Attention that each mammogram token pays to each kept pathology token; rows sum to 1."""
+    score = ask @ answer.transpose(1, 2) / ask.shape[-1] ** 0.5
+    return masked_softmax(score, keep[:, None, :].expand_as(score))
 
 
 def _bags(side: Side | None, pairs: Int[Tensor, " p"], like: Side) -> Bags:

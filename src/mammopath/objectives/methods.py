@@ -5,7 +5,15 @@ from typing import Any
 
 from mammopath.config import parse
 from mammopath.errors import ConfigError
-from mammopath.objectives.recipe import AlignRecipe, InvarianceRecipe, Recipe, StyleRecipe, TaskRecipe, Trial
+from mammopath.objectives.recipe import (
+    AlignRecipe,
+    InvarianceRecipe,
+    LinkRecipe,
+    Recipe,
+    StyleRecipe,
+    TaskRecipe,
+    Trial,
+)
 
 _ALL_TASKS = TaskRecipe(lesion=0.5, boxes=0.5, severity=0.5, ordinal=0.25, fusion=0.5, fusion_kind="cross")
 _MIXSTYLE = StyleRecipe(kind="mixstyle", alpha=0.1, probability=0.5, share=0.5)
@@ -97,6 +105,11 @@ METHODS: dict[str, Recipe] = {
     "align_permuted": Recipe(
         caption="Control: contrast of the modalities with partners shuffled",
         align=_SUPCON.model_copy(update={"permuted_label": True}),
+    ),
+    "linked": Recipe(
+        caption="ERM on all tasks, and suspicious regions must find their own patient's tissue",
+        tasks=_ALL_TASKS,
+        link=LinkRecipe(weight=0.5),
     ),
     "full": Recipe(
         caption="The paper's method: alignment, MixStyle, IRM, all tasks",

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mammopath.objectives.alignment import Alignment
+from mammopath.objectives.correspondence import link_loss
 from mammopath.objectives.ledger import Ledger
 from mammopath.objectives.penalties import Penalties
 from mammopath.objectives.recipe import Recipe, TaskRecipe
@@ -52,6 +53,8 @@ class Objective(nn.Module):
         sites = {m: count for m, count in domains.items() if m in recipe.modalities}
         self.penalties = self._new_penalties(width, sites, steps)
         self.alignment = self._new_alignment(align_width, len(sites))
+        if recipe.link.weight > 0:
+            self.ledger.configure("link")
         if recipe.style.kind != "none" and recipe.style.probability > 0:
             self.ledger.configure(recipe.style.kind)
 
@@ -111,7 +114,7 @@ class Objective(nn.Module):
                 f"the step holds none of {', '.join(self.recipe.modalities)}, which the recipe trains"
             )
         losses = self._task_losses(outputs, batches, fused)
-        extras = dict(self._extras(outputs, batches, step))
+        extras = dict(self._extras(outputs, batches, step)) | self._link(outputs, batches, fused)
         total = nothing(*(output.logit for output in outputs.values()))
         for name, loss in losses.items():
             total = total + self._weighted(name, loss)
@@ -201,6 +204,17 @@ class Objective(nn.Module):
             value = self.alignment(outputs, batches, step=step)
             if value is not None:
                 yield "align", (self.recipe.align.weight, value)
+
+    def _link(
+        self, outputs: Mapping[Modality, Output], batches: Mapping[Modality, Batch], fused: FusedOutput | None
+    ) -> dict[str, tuple[float, Tensor]]:
+        recipe = self.recipe.link
+        if recipe.weight == 0:
+            return {}
+        value = link_loss(recipe, outputs, batches, fused, ledger=self.ledger if self.training else None)
+        if value is None and self.training:
+            self.ledger.idle("link", "a step without two patients of one site in both modalities")
+        return {} if value is None else {"link": (recipe.weight, value)}
 
     def _weighted(self, name: str, loss: Tensor) -> Tensor:
         weighted = self.weights[name] * loss

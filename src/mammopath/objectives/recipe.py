@@ -65,19 +65,30 @@ class InvarianceRecipe(Settings):
     kind: PenaltyKind = "none"
     """Which penalty."""
     weight: float = Field(1.0, ge=0)
-    """Of the penalty after annealing; 0 switches it off."""
+    """Of the penalty after annealing; 0 switches it off, and the bottleneck with it."""
     anneal: float = Field(0.0, ge=0, lt=1)
     """Share of the steps after which the weight applies; the optimiser is reset there."""
     weight_before: float = Field(1.0, ge=0)
     """Of the penalty before that."""
     bottleneck: float = Field(0.0, ge=0)
-    """Of the variance of the features (IB-IRM), after annealing."""
+    """Of the variance of the features (IB-IRM), beside a penalty that is on, after annealing."""
     step_size: float = Field(0.01, gt=0)
     """Of the site weights (GroupDRO)."""
     memory: float = Field(0.95, ge=0, lt=1)
     """Decay of the running gradient variances (Fishr)."""
     hidden: int = Field(256, ge=1)
     """Width of the site discriminator (DANN, CDANN)."""
+
+    @model_validator(mode="after")
+    def _named_for_its_bottleneck(self) -> "InvarianceRecipe":
+        if self.kind == "ib_irm" and self.bottleneck == 0:
+            raise ValueError("ib_irm without a bottleneck is irm: set bottleneck above 0, or kind: irm")
+        return self
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether it looks at what the malignancy head reads, rather than at its logits alone."""
+        return self.kind in OF_FEATURES or (self.kind != "none" and self.bottleneck > 0)
 
 
 class AlignRecipe(Settings):
@@ -103,6 +114,15 @@ class AlignRecipe(Settings):
         if self.kind == "infonce" and self.pairing != ("same_patient",):
             raise ValueError("infonce contrasts true pairs: set pairing: [same_patient], or kind: supcon")
         return self
+
+
+class LinkRecipe(Settings):
+    """Contrast of tokens that teaches the cross-attention whose tissue belongs to a suspicious region."""
+
+    weight: float = Field(0.0, ge=0)
+    """Of the loss; 0 switches it off."""
+    share: float = Field(0.1, gt=0, le=1)
+    """Share of a patient's mammogram tokens that ask: the most suspicious by the lesion map, at least one."""
 
 
 class Trial(Settings):
@@ -133,6 +153,8 @@ class Recipe(Settings):
     """Penalty across sites."""
     align: AlignRecipe = AlignRecipe()
     """Contrast across modalities."""
+    link: LinkRecipe = LinkRecipe()
+    """Contrast of regions and tissue, through the cross-attention."""
     average: Literal["ema", "swad"] | None = None
     """Weight averaging that belongs to the method; none leaves it to the training settings."""
     start: Literal["random", "probe"] = "random"
@@ -141,10 +163,20 @@ class Recipe(Settings):
     """Ways to train that are tried one after the other; source validation picks. None trains once, as set."""
 
     @model_validator(mode="after")
+    def _a_link_is_read(self) -> "Recipe":
+        if self.link.weight > 0 and not (self.tasks.fusion > 0 and self.tasks.fusion_kind == "cross"):
+            raise ValueError(
+                "link.weight teaches the cross-attention, which nothing reads here:"
+                " set tasks.fusion above 0 and tasks.fusion_kind: cross"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _features_are_what_is_scored(self) -> "Recipe":
-        if self.tasks.image_score == "top_tokens" and self.invariance.kind in OF_FEATURES:
+        if self.tasks.image_score == "top_tokens" and self.invariance.reads_features:
             raise ValueError(
                 f"invariance.kind: {self.invariance.kind} looks at pooled features, from which"
-                " image_score: top_tokens reads nothing: take irm, vrex or groupdro, or image_score: pooled"
+                " image_score: top_tokens reads nothing: take irm, vrex or groupdro without a bottleneck,"
+                " or image_score: pooled"
             )
         return self
