@@ -1,7 +1,10 @@
 """Contact sheets show what the model sees; a painted marker stays where it is through the whole chain."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from pydicom.uid import UID
 from typer.testing import CliRunner
@@ -14,7 +17,8 @@ from mammopath.errors import ConfigError
 from mammopath.prepare.sample import load_sample
 from mammopath.settings import MammogramSettings, PrepareSettings
 from mammopath.sources import exams
-from mammopath.types import Finding, Record
+from mammopath.sources.slides import SLIDE
+from mammopath.types import Finding, Record, Spacing
 
 SMALL = PrepareSettings(mammogram=MammogramSettings(height=192, width=128))
 
@@ -75,6 +79,30 @@ def test_findings_are_drawn_in_the_colour_of_their_label(tmp_path):
     (tile,) = tiles([record], SMALL, multiple=1)
     colours = {tuple(c) for c in tile.picture.reshape(-1, 3).tolist()}
     assert {(255, 86, 86), (95, 205, 120), (255, 200, 60)} <= colours
+
+
+def test_a_slide_is_shown_as_a_whole_with_its_findings_in_place(tmp_path):
+    """Its level 0 is larger than what is shown, and its spacing is given, as its header tells none."""
+    rgb = np.full((900, 1200, 3), 235, np.uint8)
+    rgb[300:420, 800:980] = (150, 20, 150)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, rgb, tile=(64, 64), photometric="rgb", compression="jpeg")
+    corners = ((800.0, 300.0), (980.0, 300.0), (980.0, 420.0), (800.0, 420.0))
+    record = Record(
+        "x/a.tif", path, "p", "x", "pathology", malignant=1.0, spacing=Spacing.square(0.5),
+        spacing_source="override", attributes=SLIDE, findings=(Finding("polygon", corners, malignant=1.0),),
+    )  # fmt: skip
+    (plain,) = tiles([replace(record, findings=())], SMALL, multiple=1)
+    (drawn,) = tiles([record], SMALL, multiple=1)
+    assert plain.lines[:2] == ("slide", "malignant")
+    height, width = plain.picture.shape[:2]
+    assert width / height == pytest.approx(1200 / 900, rel=0.01)
+    scale = height / 900
+    seen = np.argwhere(plain.picture[..., 1] < 120)
+    line = np.argwhere((drawn.picture == (255, 86, 86)).all(axis=-1))
+    for found in (seen, line):
+        assert found.min(axis=0) == pytest.approx((300 * scale, 800 * scale), abs=2)
+        assert found.max(axis=0) == pytest.approx((420 * scale, 980 * scale), abs=2)
 
 
 def test_sheets_as_picture_and_page_with_an_unreadable_file(tmp_path):

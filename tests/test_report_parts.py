@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 from mammopath.cohort.cases import age_band, case_table
 from mammopath.config import parse
 from mammopath.errors import ConfigError
-from mammopath.gallery import _records, worst_errors, write_gallery
+from mammopath.gallery import _picture, _records, worst_errors, write_gallery
 from mammopath.objectives.methods import METHODS, recipe_with
 from mammopath.prepare.sample import load_sample
 from mammopath.report import pdf
@@ -35,7 +35,9 @@ from mammopath.report.subgroups import subgroup_rows
 from mammopath.report.tables import summarise
 from mammopath.report.trust import trust_rows
 from mammopath.settings import PrepareSettings
+from mammopath.sources.slides import SLIDE
 from mammopath.types import Finding, Record, Spacing
+from slide_cases import smooth, tiled
 from study_folder import SITES, make_study
 
 DOCS = Path(__file__).parents[1] / "docs" / "results"
@@ -350,6 +352,29 @@ def test_a_picture_of_an_error_is_prepared_as_the_network_got_the_image(tmp_path
     ours, theirs = (load_sample(r, prepare, multiple=1).sample.image for r in (full, again))
     assert torch.equal(ours, theirs)
     assert again.attributes == full.attributes
+
+
+def test_a_slide_among_the_errors_is_shown_at_low_power(tmp_path):
+    path = tiled(tmp_path / "a.tif", smooth(600, 900), "jpeg444")
+    slide = Record(
+        "a",
+        path,
+        "p",
+        "s",
+        "pathology",
+        spacing=Spacing.square(0.5),
+        spacing_source="header",
+        attributes=SLIDE,
+    )
+    again = _records(case_table([slide]), ["a"])["a"]
+    assert _picture(tmp_path / "0.jpg", again, PrepareSettings())
+    with Image.open(tmp_path / "0.jpg") as shown, Image.open(path) as level_0:
+        assert shown.size == (220, 147)
+        small = np.asarray(level_0.convert("RGB").resize(shown.size, Image.Resampling.BOX)).astype(int)
+        away = [np.abs(np.asarray(shown).astype(int) - other).mean() for other in (small, small[::-1])]
+        assert away[0] < 12 < away[1] / 2
+    path.unlink()
+    assert not _picture(tmp_path / "1.jpg", again, PrepareSettings())
 
 
 def test_cases_know_their_groups():

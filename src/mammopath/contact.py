@@ -17,8 +17,11 @@ from PIL import Image, ImageDraw, ImageFont
 from mammopath import RESEARCH_USE_ONLY
 from mammopath.errors import ConfigError, ImageReadError
 from mammopath.files import write_bytes, write_text
-from mammopath.prepare.sample import Prepared, load_sample
+from mammopath.images.geometry import Frame
+from mammopath.prepare.overview import framed
+from mammopath.prepare.sample import load_sample
 from mammopath.settings import PrepareSettings
+from mammopath.sources.slides import is_slide
 from mammopath.types import Record
 
 TALLEST = 336
@@ -55,12 +58,12 @@ def tiles(records: Sequence[Record], settings: PrepareSettings, *, multiple: int
     """A tile for each record; one that cannot be read says why."""
     for record in records:
         try:
-            prepared = load_sample(record, settings, multiple=multiple)
+            rgb, frame = _seen(record, settings, multiple=multiple)
         except ImageReadError as error:
             blank = np.full((TALLEST, TALLEST // 2, 3), _PADDING, dtype=np.uint8)
             yield Tile(blank, (f"NOT READ: {error.code}", error.why[:40], *_caption(record, "")[1:]))
             continue
-        yield Tile(_picture(record, prepared), _caption(record, " mirrored" * (prepared.frame.scale_x < 0)))
+        yield Tile(_picture(record, rgb, frame), _caption(record, " mirrored" * (frame.scale_x < 0)))
 
 
 def write_sheet(found: Sequence[Tile], out: Path) -> None:
@@ -77,17 +80,32 @@ def write_sheet(found: Sequence[Tile], out: Path) -> None:
         raise ConfigError(f"{out}: a contact sheet is written as .png or .html")
 
 
-def _picture(record: Record, prepared: Prepared) -> UInt8[np.ndarray, "h w 3"]:
-    """The prepared image; padding blue, findings outlined."""
+def _seen(
+    record: Record, settings: PrepareSettings, *, multiple: int
+) -> tuple[UInt8[np.ndarray, "h w 3"], Frame]:
+    """The prepared image with blue padding, and the way there; a slide at low power.
+
+    Raises:
+        ImageReadError: it cannot be read.
+    """
+    if is_slide(record):
+        return framed(record.path, record.spacing, side=2 * TALLEST)
+    prepared = load_sample(record, settings, multiple=multiple)
     sample = prepared.sample
     grey = (sample.image.numpy().clip(0, 1) * 255).astype(np.uint8)
     rgb = np.moveaxis(grey if len(grey) == 3 else np.repeat(grey, 3, axis=0), 0, -1)
-    rgb = np.where(sample.valid.numpy()[..., None], rgb, np.array(_PADDING, np.uint8))
+    return np.where(sample.valid.numpy()[..., None], rgb, np.array(_PADDING, np.uint8)), prepared.frame
+
+
+def _picture(
+    record: Record, rgb: UInt8[np.ndarray, "h w 3"], seen: Frame
+) -> UInt8[np.ndarray, "tall wide 3"]:
+    """An image as high as the sheet has it, with its findings outlined."""
     scale = TALLEST / rgb.shape[0]
     size = (max(1, round(rgb.shape[1] * scale)), TALLEST)
     picture = Image.fromarray(np.ascontiguousarray(rgb)).resize(size, Image.Resampling.BILINEAR)
     pen = ImageDraw.Draw(picture)
-    frame = prepared.frame.scaled(scale, scale)
+    frame = seen.scaled(scale, scale)
     for finding in record.findings:
         shown = frame.finding(finding)
         colour = _COLOURS.get(finding.malignant, _UNKNOWN)
@@ -104,7 +122,9 @@ def _picture(record: Record, prepared: Prepared) -> UInt8[np.ndarray, "h w 3"]:
 def _caption(record: Record, note: str) -> tuple[str, ...]:
     label = {1.0: "malignant", 0.0: "not malignant"}.get(record.malignant, "label unknown")
     birads = record.attributes.get("birads")
-    place = " ".join(part for part in (record.laterality or "side ?", record.view or "view ?") if part)
+    place = f"{record.laterality or 'side ?'} {record.view or 'view ?'}"
+    if record.modality == "pathology":
+        place = f"{record.laterality} {'slide' if is_slide(record) else 'tissue'}".strip()
     lines = [place + note, label + (f" BI-RADS {birads}" if birads else ""), record.domain]
     if flags := record.attributes.get("flags"):
         lines.append("! " + flags)

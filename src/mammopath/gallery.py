@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from jaxtyping import Shaped
 from PIL import Image
 
 from mammopath import RESEARCH_USE_ONLY
@@ -16,8 +17,10 @@ from mammopath.config import parse
 from mammopath.errors import MammopathError
 from mammopath.evaluate import stamp
 from mammopath.files import write_text, writing
+from mammopath.prepare.overview import framed
 from mammopath.prepare.sample import load_sample
 from mammopath.settings import PrepareSettings
+from mammopath.sources.slides import is_slide
 from mammopath.types import Record
 
 FOLDER = "gallery"
@@ -34,9 +37,9 @@ KEYS = ["image_id", "patient", "site", "modality", "laterality", "view", "malign
 def write_gallery(folder: Path, method: str) -> list[dict[str, Any]]:
     """Write ``gallery/*.jpg`` and ``gallery/gallery.json`` for the worst errors of a method as trained.
 
-    The pictures are rendered from the images themselves: they stay in the study's folder. Images that cannot
-    be found or read any more are listed without a picture. Nothing is written for a study without
-    ``cases.parquet``.
+    The pictures are rendered from the images themselves, those of whole slides at low power: they stay in the
+    study's folder. Images that cannot be found or read any more are listed without a picture. Nothing is
+    written for a study without ``cases.parquet``.
 
     Args:
         folder: of the study.
@@ -110,12 +113,19 @@ def _records(cases: pl.DataFrame, names: Sequence[str]) -> dict[str, Record]:
 
 def _picture(out: Path, record: Record, prepare: PrepareSettings) -> bool:
     try:
-        sample = load_sample(record, prepare, multiple=1).sample
+        image = Image.fromarray(_pixels(record, prepare))
     except (MammopathError, OSError):
         return False
-    pixels = np.round(255 * sample.image.numpy().clip(0, 1)).astype(np.uint8)
-    image = Image.fromarray(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1))
     image.thumbnail((SIDE, SIDE))
     with writing(out) as part:
         image.convert("RGB").save(part, format="JPEG", quality=82)
     return True
+
+
+def _pixels(record: Record, prepare: PrepareSettings) -> Shaped[np.ndarray, "h w *c"]:
+    """The image as it is prepared; a slide, of which a network sees patches, as a whole."""
+    if is_slide(record):
+        return framed(record.path, record.spacing, side=SIDE)[0]
+    sample = load_sample(record, prepare, multiple=1).sample
+    pixels = np.round(255 * sample.image.numpy().clip(0, 1)).astype(np.uint8)
+    return pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1)

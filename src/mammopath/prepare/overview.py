@@ -1,13 +1,15 @@
 """A whole slide at low power, put together from pieces so that memory stays bounded."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
 from mammopath.errors import ImageReadError
-from mammopath.images.geometry import Number
-from mammopath.images.slide import Slide
+from mammopath.images.geometry import Frame, Number
+from mammopath.images.slide import Slide, open_slide
+from mammopath.types import Spacing
 
 PIECE = 2048
 """Side of the piece of a level that is read at a time, in pixels of that level."""
@@ -44,6 +46,18 @@ def overview(slide: Slide, um: Number) -> UInt8[np.ndarray, "h w 3"]:
             if damaged > MOST_DAMAGE:
                 raise
     return shown
+
+
+def framed(path: Path, spacing: Spacing | None, *, side: int) -> tuple[UInt8[np.ndarray, "h w 3"], Frame]:
+    """A slide in about ``side`` pixels or fewer, never finer than it is, and the way there from level 0.
+
+    Raises:
+        ImageReadError: as ``open_slide`` and ``overview``.
+    """
+    with open_slide(path, spacing) as slide:
+        own = slide.spacing
+        um = max(slide.width * own.um_x / side, slide.height * own.um_y / side, own.um_x, own.um_y)
+        return overview(slide, um), Frame(own.um_x / um, own.um_y / um)
 
 
 def overview_size(slide: Slide, um: Number) -> tuple[int, int]:
