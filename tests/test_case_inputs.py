@@ -102,7 +102,7 @@ def test_side_view_and_spacing_are_told_where_a_raster_tells_none(
 ) -> None:
     from PIL import Image
 
-    from mammopath.images.read import read_image
+    from mammopath.images.read import read_header, read_image
 
     pixels = read_image(files(cases[0], "mammogram")[0]).pixels
     Image.fromarray((pixels // 256).astype(np.uint8)).save(tmp_path / "a.png")
@@ -115,6 +115,8 @@ def test_side_view_and_spacing_are_told_where_a_raster_tells_none(
     assert marked("odd:name.png") == Marked(Path("odd:name.png"))
     dicom = case_of_files(files(cases[0], "mammogram")[:1], [], spacing=spacings("70"))
     assert dicom.records[0].spacing_source == "header"
+    assert dicom.records[0].attributes["spacing_tag"] == read_header(dicom.records[0].path).spacing_tag != ""
+    assert "spacing_tag" not in found.attributes
     with pytest.raises(ConfigError, match="write 70"):
         spacings("seventy")
     run = str(phantom_run[0] / "run")

@@ -45,6 +45,7 @@ def test_an_exam_with_its_labels(tmp_path):
     assert {r.patient for r in records} == {one.patient}
     assert "4711" not in one.patient
     assert (one.domain, one.spacing.um_x, one.spacing_source) == ("North", 100, "header")
+    assert one.attributes["spacing_tag"] == "ImagerPixelSpacing"
     assert one.attributes["exam"] == "1.2.3"
     assert [r.attributes["birads"] for r in records] == ["5", "5", "2", "2"]
     assert not any(flags(r) for r in records)

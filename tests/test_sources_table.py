@@ -310,3 +310,14 @@ def test_semicolons_separate_and_a_column_twice_is_refused(tmp_path):
     (tmp_path / "t.csv").write_text(f"{head};label\n{cells};malignant\n")
     with pytest.raises(DataError, match="column label is there twice"):
         list(table.index(tmp_path / "t.csv"))
+
+
+@pytest.mark.parametrize(
+    ("told", "tag"),
+    [("", "ImagerPixelSpacing / EstimatedRadiographicMagnificationFactor"), ("70", "")],
+)
+def test_a_spacing_of_a_header_names_its_elements_and_one_of_the_table_does_not(tmp_path, told, tag):
+    save(tmp_path / "a.dcm", mammogram(EstimatedRadiographicMagnificationFactor="1.25"))
+    (record,) = table.index(_write(tmp_path, [_row("a.dcm", spacing_um=told)]))
+    assert record.spacing.um_x == (70.0 if told else 80.0)
+    assert record.attributes.get("spacing_tag", "") == tag

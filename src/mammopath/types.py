@@ -113,7 +113,8 @@ class Record:
         malignant: 1, 0 or NaN (unknown).
         severity: 0 normal, 1 benign, 2 in situ, 3 invasive, or NaN.
         laterality: ``L``, ``R`` or empty; view: ``CC``, ``MLO``, ... or empty.
-        spacing: size of a level-0 pixel, or None; spacing_source says where it comes from.
+        spacing: size of a level-0 pixel, or None; spacing_source says where it comes from. The attribute
+            ``spacing_tag`` names the DICOM elements of one from a header.
         findings: annotated lesions in level-0 pixels.
         pair_key: images of both modalities with the same non-empty key are of the same patient.
         official_split: the split that the source publishes (``train``, ``test``), or empty.

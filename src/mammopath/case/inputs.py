@@ -127,12 +127,14 @@ def _completed(record: Record, header: Header | None, name: str) -> Record:
             f" {header.laterality}; correct the list, or the file"
         )
     source = record.spacing_source if record.spacing or not header.spacing else "header"
+    tag = {"spacing_tag": header.spacing_tag} if not record.spacing and header.spacing_tag else {}
     return replace(
         record,
         laterality=record.laterality or header.laterality,
         view=record.view or header.view,
         spacing=record.spacing or header.spacing,
         spacing_source=source,
+        attributes={**record.attributes, **tag},
     )
 
 

@@ -250,6 +250,7 @@ def _image(seen: SeenImage) -> dict[str, Any]:
         "view": record.view,
         "um_per_pixel": [record.spacing.um_x, record.spacing.um_y] if record.spacing else None,
         "spacing_source": record.spacing_source,
+        "spacing_tag": record.attributes.get("spacing_tag", ""),
         "score": plain(vars(seen.score)),
         "severity": plain(seen.severity),
         "lesion_map": seen.maps["lesion"].verdict if "lesion" in seen.maps else None,

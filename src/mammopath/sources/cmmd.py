@@ -84,6 +84,7 @@ def _record(path: Path, facts: Facts, rows: Sequence[Row], root: Path) -> Record
         "part": facts.patient.partition("-")[0],
         "exam": facts.study,
         "intent": facts.intent,
+        "spacing_tag": facts.spacing_tag,
         "label": "biopsy" if rows else "",
         **flagged(flags_of_facts(facts)),
     }

@@ -117,6 +117,7 @@ def _record(shot: Shot, rows: Sequence[Row], root: Path, flags: set[str]) -> Rec
         "exam": facts.study,
         "acquired": facts.date,
         "intent": facts.intent,
+        "spacing_tag": facts.spacing_tag,
         **flagged(flags),
     }
     return Record(

@@ -124,6 +124,7 @@ def _record(image: Image, header: DicomHeader, findings: tuple[Finding, ...] | N
         "birads_detail": birads,
         "density": row.get("ACR", ""),
         "acquired": row.get("Acquisition date", ""),
+        "spacing_tag": header.spacing_tag,
         "label": f"radiologist BI-RADS, convention {tree.convention.upper()}",
         **flagged(flags),
         **(ANNOTATED if findings is not None else {}),

@@ -68,6 +68,7 @@ def _record(path: Path, row: Row, label: Label, header: DicomHeader, root: Path)
         "implant": "yes" if row["implant"] in ("1", "1.0") else "",
         "difficult": "yes" if row["difficult_negative_case"].lower() == "true" else "",
         "intent": header.intent,
+        "spacing_tag": header.spacing_tag,
         "label": "cancer of the breast",
         **flagged(flags),
     }

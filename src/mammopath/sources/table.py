@@ -138,7 +138,9 @@ def _record(rows: list[Row], file: Path, header: Header, folder: Path) -> Record
         ),
         pair_key=row["pair"],
         official_split=row["split"],
-        attributes=attributes | flagged({*flags_of(attributes), *_odd(row, header)}),
+        attributes=attributes
+        | ({"spacing_tag": header.spacing_tag} if header.spacing_tag and not row["spacing_um"] else {})
+        | flagged({*flags_of(attributes), *_odd(row, header)}),
     )
 
 

@@ -59,6 +59,7 @@ def _record(path: Path, rows: Sequence[Row], header: DicomHeader, root: Path) ->
         "density": row.get("breast_density", "").removeprefix("DENSITY").strip(),
         "exam": row["study_id"],
         "intent": header.intent,
+        "spacing_tag": header.spacing_tag,
         "label": "radiologist BI-RADS",
         **ANNOTATED,
         **flagged(flags_of_warnings(header.warnings) | ({"no_spacing"} if header.spacing is None else set())),
