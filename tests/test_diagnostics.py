@@ -306,6 +306,31 @@ def test_pointing_game_on_a_hand_made_set() -> None:
     assert localise(images[2:], "lesion", malignant=True) is None
 
 
+def test_a_map_is_compared_with_chance_and_with_attention_on_the_same_patients() -> None:
+    rng = np.random.default_rng(5)
+    images = []
+    for number in range(60):
+        lesion = np.zeros((6, 6), dtype=bool)
+        lesion[tuple(rng.integers(0, 6, 2))] = True
+        noise = rng.random((6, 6))
+        one = view(noise + 2 * lesion, lesion, number=number)
+        images.append(replace(one, heat={"lesion": one.heat["lesion"], "attention": noise}))
+    lesions, attention = (localise(images, name, malignant=True) for name in ("lesion", "attention"))
+    assert lesions is not None
+    assert attention is not None
+    assert attention.over_attention is None
+    over = lesions.over_attention
+    assert over is not None
+    assert over.pointing.value == pytest.approx(1 - attention.pointing.value)
+    assert over.froc.value == pytest.approx(lesions.froc.value - attention.froc.value)
+    assert lesions.over_chance.pointing.value == pytest.approx(1 - 1 / 36)
+    for gap in (over.pointing, over.froc, lesions.over_chance.pointing, lesions.over_chance.froc):
+        assert 0 < gap.low <= gap.value <= gap.high
+    nothing = attention.over_chance
+    assert nothing.pointing.low < 0 < nothing.pointing.high
+    assert nothing.froc.value == pytest.approx(0, abs=0.1), "one map of noise against another"
+
+
 def test_chance_of_the_pointing_game_is_the_hit_rate_of_random_maps() -> None:
     rng = np.random.default_rng(0)
     lesion = rng.random((8, 6)) < 0.2

@@ -13,7 +13,7 @@ import numpy as np
 
 from mammopath.features import Bank, TokenBank
 from mammopath.files import write_text
-from mammopath.localisation import View, localise
+from mammopath.localisation import Localisation, View, localise
 from mammopath.metrics.intervals import Interval
 from mammopath.model.network import Network, Precision
 from mammopath.objectives.retrieval import modality_gap
@@ -22,6 +22,9 @@ from mammopath.seen import Seen, look
 from mammopath.types import MODALITIES, Modality, Record
 
 FILE = "diagnostics.json"
+
+DEPTHS = ("1", "5", "10")
+"""Depths of recall that a results line tells."""
 
 Row = dict[str, Any]
 
@@ -81,6 +84,8 @@ def headlines(folder: Path, *, site: str, modality: str) -> Row:
         "retrieval_label_chance": label.get("chance_precision"),
         "retrieval_patient": patient.get("mean_precision"),
         "retrieval_patient_chance": patient.get("chance_precision"),
+        **_recalls("label", label),
+        **_recalls("patient", patient),
         "modality_gap": found.get("modality_gap"),
         "pointing_lesion": lesion.get("pointing"),
         "pointing_attention": attention.get("pointing"),
@@ -89,6 +94,13 @@ def headlines(folder: Path, *, site: str, modality: str) -> Row:
         "froc_attention": attention.get("froc"),
         "froc_chance": attention.get("froc_chance"),
     }
+
+
+def _recalls(link: str, row: Row) -> Row:
+    """Share of queries with a right one among the first so many, and that of a random order."""
+    found, chance = row.get("recall", {}), row.get("chance_recall", {})
+    told = {f"recall_{k}_{link}": found.get(k) for k in DEPTHS}
+    return told | {f"recall_{k}_{link}_chance": chance.get(k) for k in DEPTHS}
 
 
 def site_probes(network: Network, bank: Bank, records: Sequence[Record], parts: Sequence[Seen]) -> list[Row]:
@@ -140,9 +152,19 @@ def localisations(images: Sequence[View]) -> list[Row]:
             found = localise(group, name, malignant=target == "malignant")
             if found:
                 row = {"modality": modality, "site": site, "map": name, "target": target}
-                row |= asdict(found) | _limits("pointing", found.pointing) | _limits("froc", found.froc)
-                rows.append(row)
+                rows.append(row | _judged(found))
     return rows
+
+
+def _judged(found: Localisation) -> Row:
+    """One row: every interval as a value with ``_low`` and ``_high``."""
+    told = asdict(found)
+    gains = {name: told.pop(name) or {} for name in ("over_chance", "over_attention")}
+    told |= _limits("pointing", found.pointing) | _limits("froc", found.froc)
+    for name, gap in gains.items():
+        for measure, limits in gap.items():
+            told |= _limits(f"{measure}_{name}", Interval(**limits))
+    return told
 
 
 def _cohort(records: Sequence[Record], rows: Sequence[int]) -> Cohort:

@@ -14,7 +14,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from mammopath.metrics.froc import Marks, Regions, froc, froc_statistic, mark, pointing_hit
-from mammopath.metrics.intervals import Interval, Statistic, bootstrap
+from mammopath.metrics.intervals import Bootstrap, Interval, Statistic, bootstrap
 from mammopath.sources.slides import is_slide
 from mammopath.tensors import Batch, Output
 from mammopath.types import Modality, Record
@@ -24,6 +24,9 @@ RATES = (0.5, 1.0, 2.0, 4.0)
 
 PEAKS = 8
 """Strongest peaks of a map that become detections."""
+
+ATTENTION = "attention"
+"""The map that every network has."""
 
 ROUND = np.ones((3, 3), dtype=bool)
 """A token's neighbours: tokens that touch in an edge or a corner."""
@@ -58,6 +61,14 @@ class View:
 
 
 @dataclass(frozen=True)
+class Gain:
+    """How much better a map does than something else on the same patients: differences, with limits."""
+
+    pointing: Interval
+    froc: Interval
+
+
+@dataclass(frozen=True)
 class Localisation:
     """How one map finds the lesions of a set of images.
 
@@ -67,6 +78,8 @@ class Localisation:
         pointing_chance: the same for a token drawn at random.
         froc: mean sensitivity at ``RATES`` false positives per image; froc_chance: of a map of noise.
         froc_at: sensitivity at each of them.
+        over_chance: against a random token and a map of noise.
+        over_attention: against the attention map of the same network; None for that map itself.
     """
 
     images: int
@@ -77,6 +90,8 @@ class Localisation:
     froc: Interval
     froc_chance: float
     froc_at: list[float]
+    over_chance: Gain
+    over_attention: Gain | None
 
 
 def views(output: Output, batch: Batch, records: Sequence[Record], *, lesion_map: bool) -> list[View]:
@@ -94,7 +109,7 @@ def views(output: Output, batch: Batch, records: Sequence[Record], *, lesion_map
         if batch.grid is None or is_slide(record) or not valid.any() or lesion[valid].isnan().any():
             continue  # patches of a bag lie nowhere
         rows, columns = batch.grid[i].tolist()
-        maps = {"attention": output.attention[i].cpu().double() * valid.sum()}
+        maps = {ATTENTION: output.attention[i].cpu().double() * valid.sum()}
         if lesion_map:
             maps = {"lesion": output.token_logit[i].cpu().double().sigmoid()} | maps
         heat = {k: _on_grid(v.masked_fill(~valid, torch.nan), rows, columns) for k, v in maps.items()}
@@ -118,21 +133,34 @@ def localise(images: Sequence[View], name: str, *, malignant: bool, draws: int =
     sought = [v for v in images if v.lesion.any() or v.lost]
     if not sought:
         return None
-    marks = [marked(v, v.heat[name]) for v in images]
+    marks = {k: [marked(v, v.heat[k]) for v in images] for k in (name, ATTENTION) if k in images[0].heat}
     noise = [marked(v, _noise(v, seed)) for seed, v in enumerate(images)]
     chances = np.array([float(v.lesion[v.valid].mean()) for v in sought])
-    hits = np.array([_pointing(v, name, chance) for v, chance in zip(sought, chances, strict=True)])
-    statistic = froc_statistic(marks, rates=RATES)
+    hits = {k: [_pointing(v, k, c) for v, c in zip(sought, chances, strict=True)] for k in marks}
+    pointing = _over_patients([_mean(np.array(h)) for h in (*hits.values(), chances)], sought, draws)
+    found = _over_patients([froc_statistic(m, rates=RATES) for m in (*marks.values(), noise)], images, draws)
     return Localisation(
         images=len(images),
         with_lesion=len(sought),
-        lesions=sum(len(m.hits) for m in marks),
-        pointing=_over_patients(_mean(hits), sought, draws),
+        lesions=sum(len(m.hits) for m in marks[name]),
+        pointing=pointing.interval(),
         pointing_chance=float(chances.mean()),
-        froc=_over_patients(statistic, images, draws),
+        froc=found.interval(),
         froc_chance=froc(noise, rates=RATES).score,
-        froc_at=[float(value) for value in froc(marks, rates=RATES).at],
+        froc_at=[float(value) for value in froc(marks[name], rates=RATES).at],
+        over_chance=_gain(pointing, found, -1),
+        over_attention=_gain(pointing, found, 1) if len(marks) > 1 else None,
     )
+
+
+def _gain(pointing: Bootstrap, found: Bootstrap, other: int) -> Gain:
+    """The first statistic of both minus another one, under the same draws of patients."""
+    return Gain(*(_difference(drawn, other) for drawn in (pointing, found)))
+
+
+def _difference(drawn: Bootstrap, other: int) -> Interval:
+    gap = drawn.difference(0, other)
+    return Interval(gap.value, gap.low, gap.high, drawn.interval().method)
 
 
 def peaks(heat: Heat) -> Float[np.ndarray, "n 3"]:
@@ -165,8 +193,8 @@ def _pointing(view: View, name: str, chance: float) -> float:
     return chance if np.isnan(hit) else hit
 
 
-def _over_patients(statistic: Statistic, images: Sequence[View], draws: int) -> Interval:
-    return bootstrap([statistic], np.array([v.patient for v in images]), draws=draws).interval()
+def _over_patients(statistics: Sequence[Statistic], images: Sequence[View], draws: int) -> Bootstrap:
+    return bootstrap(statistics, np.array([v.patient for v in images]), draws=draws)
 
 
 def _mean(values: Float[np.ndarray, " n"]) -> Statistic:

@@ -3,9 +3,18 @@
 from collections.abc import Sequence
 
 from mammopath.report.comparisons import Comparison, compare, draw_sites
-from mammopath.report.knowledge import told
+from mammopath.report.knowledge import MapRow, map_rows, probe_rows, retrieval_rows, told
 from mammopath.report.study import Study, reference_of
-from mammopath.report.tables import Line, SiteRow, p_value, summarise
+from mammopath.report.tables import (
+    Line,
+    SiteRow,
+    markdown_rows,
+    number,
+    p_value,
+    signed_limits,
+    summarise,
+    with_limits,
+)
 
 NONE = "–"
 
@@ -65,6 +74,61 @@ def markdown_knowledge(study: Study) -> str:
             ]
         )
     return _table(head, body)
+
+
+def markdown_representation(study: Study) -> str:
+    """What each method's representation knows at each held-out site, by modality: site, partner, gap.
+
+    In brackets the chance level; the probe's limits are of patients, everything is a mean over seeds.
+    """
+    known = told(study)
+    probes = {(r.modality, r.site, r.label): r for r in probe_rows(known)}
+    head = ["site", "modality", "method", "site probe before [95 %]", "site probe after [95 %]", "chance"]
+    head += ["right one has the same", "mAP", "R@1", "R@5", "R@10", "modality gap"]
+    body = []
+    for row in retrieval_rows(known):
+        probe = probes.get((row.modality, row.site, row.label))
+        before = probe and with_limits(probe.before, probe.before_low, probe.before_high)
+        after = probe and with_limits(probe.after, probe.after_low, probe.after_high)
+        found = [(row.precision, row.precision_chance), (row.recall_1, row.recall_1_chance)]
+        found += [(row.recall_5, row.recall_5_chance), (row.recall_10, row.recall_10_chance)]
+        body.append(
+            [
+                *(row.site, row.modality, f"`{row.label}`", before or NONE, after or NONE),
+                *(number(probe.chance) if probe else NONE, row.link.replace("_in_class", ", in its class")),
+                *(f"{number(value)} ({number(chance)})" for value, chance in found),
+                number(row.gap),
+            ]
+        )
+    return markdown_rows(head, body)
+
+
+def markdown_localisation(study: Study) -> str:
+    """Each map of each method against the malignant lesions of each annotated held-out site, with limits.
+
+    Differences from chance and from the attention map are on the same patients; those without limits are of
+    runs that did not keep them.
+    """
+    head = ["site", "method", "map", "lesions", "pointing game [95 %]", "chance", "minus chance"]
+    head += ["minus attention", "FROC [95 %]", "chance", "minus chance", "minus attention"]
+    body = [
+        [
+            *(row.site, f"`{row.label}`", row.map, str(row.lesions)),
+            with_limits(row.pointing, row.pointing_low, row.pointing_high),
+            number(row.pointing_chance),
+            *(_gain(row, f"pointing_over_{other}") for other in ("chance", "attention")),
+            with_limits(row.froc, row.froc_low, row.froc_high),
+            number(row.froc_chance),
+            *(_gain(row, f"froc_over_{other}") for other in ("chance", "attention")),
+        ]
+        for row in map_rows(told(study))
+        if row.target == "malignant"
+    ]
+    return markdown_rows(head, body)
+
+
+def _gain(row: MapRow, name: str) -> str:
+    return signed_limits(*(getattr(row, f"{name}{end}") for end in ("", "_low", "_high")))
 
 
 def _auc(row: SiteRow | None) -> str:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -73,6 +73,9 @@ class MapRow:
 
     Attributes:
         target: lesions of malignant images, or of any.
+        pointing_over_chance, froc_over_chance: minus a random token, minus a map of noise.
+        pointing_over_attention, froc_over_attention: minus the attention map of the same networks, NaN for
+            that map. Limits are of patients, mean over seeds; NaN where the runs did not keep them.
         froc_half: sensitivity at half a false positive per image; and so on.
     """
 
@@ -92,6 +95,18 @@ class MapRow:
     froc_low: float
     froc_high: float
     froc_chance: float
+    pointing_over_chance: float
+    pointing_over_chance_low: float
+    pointing_over_chance_high: float
+    pointing_over_attention: float
+    pointing_over_attention_low: float
+    pointing_over_attention_high: float
+    froc_over_chance: float
+    froc_over_chance_low: float
+    froc_over_chance_high: float
+    froc_over_attention: float
+    froc_over_attention_low: float
+    froc_over_attention_high: float
     froc_half: float
     froc_1: float
     froc_2: float
@@ -112,6 +127,11 @@ class Knowledge:
     retrieval: Sequence[RetrievalRow]
     localisation: Sequence[MapRow]
 
+
+GAINS = tuple(
+    f"{measure}_over_{other}" for measure in ("pointing", "froc") for other in ("chance", "attention")
+)
+"""Differences of a map from something else, each with ``_low`` and ``_high``."""
 
 POINTS = ("froc_half", "froc_1", "froc_2", "froc_4")
 
@@ -168,9 +188,25 @@ def map_rows(runs: Told) -> list[MapRow]:
     found = []
     for place, rows in _grouped(runs, "localisation", ("map", "target")):
         values = place | {n: int(rows[-1][n]) for n in counts} | {n: _mean(rows, n) for n in names}
+        values |= {f"{n}{end}": _mean(rows, f"{n}{end}") for n in GAINS for end in ("", "_low", "_high")}
         values |= {n: _mean(_at(rows, k), "at") for k, n in enumerate(POINTS)}
         found.append(MapRow(**values))
-    return found
+    return [_without_kept_gains(row, found) for row in found]
+
+
+def _without_kept_gains(row: MapRow, rows: Sequence[MapRow]) -> MapRow:
+    """The row with differences from its own values where its runs did not keep them; these have no limits."""
+    same = (row.modality, row.site, row.label, row.target)
+    maps = {r.map: r for r in rows if (r.modality, r.site, r.label, r.target) == same}
+    other = {"chance": (row.pointing_chance, row.froc_chance)}
+    if row.map != "attention" and "attention" in maps:
+        other["attention"] = (maps["attention"].pointing, maps["attention"].froc)
+    gaps = {
+        f"{measure}_over_{name}": getattr(row, measure) - value
+        for name, values in other.items()
+        for measure, value in zip(("pointing", "froc"), values, strict=True)
+    }
+    return replace(row, **{name: gap for name, gap in gaps.items() if math.isnan(getattr(row, name))})
 
 
 def _grouped(runs: Told, table: str, keys: tuple[str, ...]) -> Iterator[tuple[dict[str, Any], list[Found]]]:

@@ -12,7 +12,12 @@ from mammopath.evaluate import stamp
 from mammopath.files import read_lines, write_text
 from mammopath.report.effects import effects, markdown_effects
 from mammopath.report.gaps import GapRow, gap_rows
-from mammopath.report.grid import markdown_grid, markdown_knowledge
+from mammopath.report.grid import (
+    markdown_grid,
+    markdown_knowledge,
+    markdown_localisation,
+    markdown_representation,
+)
 from mammopath.report.pairs import markdown_pairs, pair_rows
 from mammopath.report.study import Study, read_study
 from mammopath.report.tables import (
@@ -29,6 +34,8 @@ RESULTS = "<!-- results, made by: mammopath report --markdown -->"
 ADAPTATION = "<!-- adaptation, made by: mammopath report --markdown -->"
 METHODS = "<!-- methods, made by: mammopath report --markdown -->"
 KNOWLEDGE = "<!-- knowledge, made by: mammopath report --markdown -->"
+REPRESENTATION = "<!-- representation, made by: mammopath report --markdown -->"
+LOCALISATION = "<!-- localisation, made by: mammopath report --markdown -->"
 PAIRS = "<!-- pairs, made by: mammopath report --markdown -->"
 END = "<!-- end of what is made -->"
 
@@ -67,9 +74,10 @@ def put_tables(folder: Path, page: Path) -> Path:
     """Write the tables of a study between the marks of a page; a page that is not there is made.
 
     A page has one mark or several: for the results of the methods as trained, one row a site or one row a
-    method, for what their networks know beside the label, for patients with both modalities, and for what
-    adaptation did to the methods. What the first and the last are made from goes beside the page
-    (``PAGE.jsonl``), so that the page can be made again without the study.
+    method; for what their networks know beside the label, one row a method, or site by site (representation,
+    localisation); for patients with both modalities; for what adaptation did to the methods. What the first
+    and the last are made from goes beside the page (``PAGE.jsonl``), so that the page can be made again
+    without the study.
 
     Raises:
         DataError: the study has no results, or the page has no marks.
@@ -79,6 +87,8 @@ def put_tables(folder: Path, page: Path) -> Path:
     folder_tables: dict[str, Callable[[], str]] = {
         METHODS: lambda: markdown_grid(study),
         KNOWLEDGE: lambda: markdown_knowledge(study),
+        REPRESENTATION: lambda: markdown_representation(study),
+        LOCALISATION: lambda: markdown_localisation(study),
         PAIRS: lambda: markdown_pairs(pair_rows(study)) or "No patient has both modalities at one site.\n",
     }
     text = page.read_text() if page.exists() else f"# {folder.name}\n\n{RESULTS}\n{END}\n"

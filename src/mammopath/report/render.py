@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup, escape
 
-from mammopath.report.tables import grouped, number, p_value, signed, with_limits
+from mammopath.report.tables import grouped, number, p_value, signed, signed_limits, with_limits
 
 TEMPLATES = ("page.html", "macros.html", "results.html", "behaviour.html", "record.html")
 
@@ -29,6 +29,7 @@ def render(parts: Mapping[str, Any]) -> str:
         "breakable": _breakable,
         "tied": lambda text: text.replace(", ", ",\u00a0"),
         "limits": with_limits,
+        "signed_limits": signed_limits,
         "groupby_site": _by_site,
     }
     sheets = (files("mammopath").joinpath("base.css"), source.joinpath("page.css"))
