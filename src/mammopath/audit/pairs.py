@@ -122,8 +122,8 @@ def summary(
     """Means of a table of hits with limits by patient bootstrap.
 
     Args:
-        table: of ``hit_table``, or the mean of those of several networks over the same persons.
-        names: of its rows.
+        table: of ``hit_table``, or those of several networks one below the other.
+        names: of its rows; rows of one name are resampled together.
         by: ``relevance`` or ``attention``.
         draws: of the bootstrap.
     """
