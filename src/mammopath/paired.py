@@ -16,7 +16,7 @@ from mammopath.evaluate import Resampling, Units, result_lines, source_val_auc
 from mammopath.features import Bank
 from mammopath.metrics.auc import auc_interval
 from mammopath.model.network import Network, Precision
-from mammopath.predict import Scores, corn_level
+from mammopath.predict import Scores, corn_level, scoring
 from mammopath.types import MODALITIES, Modality, Record
 
 FILE = "pairs.parquet"
@@ -86,10 +86,8 @@ def read_together(
     Raises:
         ConfigError: the network has no fusion.
     """
-    network.eval()
     found: dict[tuple[str, str], Reading] = {}
-    lower_bits = torch.autocast(network.device().type, torch.bfloat16, enabled=precision == "bf16")
-    with torch.inference_mode(), lower_bits:
+    with scoring(network, precision):
         for group in _groups(true_pairs(records, rows)):
             picks = {m: [Pick(row, 0) for pair in group for row in pair.rows[m]] for m in MODALITIES}
             batches = {m: bank.batch(m, own).to(network.device()) for m, own in picks.items()}

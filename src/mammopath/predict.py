@@ -1,9 +1,9 @@
 """Scores of a trained network for any rows, and their table."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -15,7 +15,7 @@ from mammopath import RESEARCH_USE_ONLY
 from mammopath.cohort.loader import Pick
 from mammopath.features import Bank
 from mammopath.files import writing
-from mammopath.model.network import Network
+from mammopath.model.network import Network, Precision
 from mammopath.types import Modality, Record
 
 
@@ -43,7 +43,7 @@ def predict(
     rows: Sequence[int],
     *,
     size: int = 64,
-    precision: Literal["fp32", "bf16"] = "fp32",
+    precision: Precision = "fp32",
 ) -> Scores:
     """Score rows of any modality; the images of a patient always meet in one batch.
 
@@ -55,10 +55,8 @@ def predict(
         size: images per batch, more where a patient has more.
         precision: of the part above the cut.
     """
-    network.eval()
     found: list[tuple[int, float, float, float]] = []
-    lower_bits = torch.autocast(network.device().type, torch.bfloat16, enabled=precision == "bf16")
-    with torch.inference_mode(), lower_bits:
+    with scoring(network, precision):
         for modality, group in whole_patients(records, rows, size=size):
             batch = bank.batch(modality, [Pick(row, 0) for row in group])
             output = network(batch.to(network.device()))
@@ -77,20 +75,27 @@ def embeddings(
     records: Sequence[Record],
     rows: Sequence[int],
     *,
-    precision: Literal["fp32", "bf16"] = "fp32",
+    precision: Precision = "fp32",
 ) -> Float[np.ndarray, "n e"]:
     """What the heads of a network read of images, in the order of ``rows``, all of one modality.
 
     The network is put into evaluation mode and left in it.
     """
     found: dict[int, np.ndarray] = {}
-    network.eval()
-    lower_bits = torch.autocast(network.device().type, torch.bfloat16, enabled=precision == "bf16")
-    with torch.inference_mode(), lower_bits:
+    with scoring(network, precision):
         for modality, group in whole_patients(records, rows, size=64):
             batch = bank.batch(modality, [Pick(row, 0) for row in group]).to(network.device())
             found |= dict(zip(group, network(batch).embedding.float().cpu().numpy(), strict=True))
     return np.stack([found[row] for row in rows])
+
+
+@contextmanager
+def scoring(network: Network, precision: Precision) -> Iterator[None]:
+    """Inference in evaluation mode, which the network is left in; ``precision`` is of what lies above."""
+    network.eval()
+    lower_bits = torch.autocast(network.device().type, torch.bfloat16, enabled=precision == "bf16")
+    with torch.inference_mode(), lower_bits:
+        yield
 
 
 def corn_level(logits: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:

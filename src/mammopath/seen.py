@@ -13,7 +13,7 @@ from mammopath.features import Bank
 from mammopath.localisation import View, views
 from mammopath.model.network import Network, Precision
 from mammopath.objectives.align import Side
-from mammopath.predict import whole_patients
+from mammopath.predict import scoring, whole_patients
 from mammopath.tensors import Batch, Output
 from mammopath.types import Modality, Record
 
@@ -58,11 +58,9 @@ def look(
     """
     seen = Seen()
     chosen = [rows[i] for i in thin([records[r] for r in rows], limit=MOST, seed=0)]
-    network.eval()
     for modality, group in whole_patients(records, chosen, size=64):
         batch = bank.batch(modality, [Pick(row, 0) for row in group]).to(network.device())
-        lower_bits = torch.autocast(network.device().type, torch.bfloat16, enabled=precision == "bf16")
-        with torch.inference_mode(), lower_bits:
+        with scoring(network, precision):
             output = network(batch)
         seen.rows.setdefault(modality, []).extend(group)
         seen.embedding.setdefault(modality, []).append(output.embedding.cpu().numpy())

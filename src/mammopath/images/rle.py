@@ -1,7 +1,7 @@
 """Stored values of a frame in DICOM's run-length encoding: a plane of PackBits for each byte of a value.
 
 ``imagecodecs`` also has a decoder for whole frames, which ends the process on a frame that is cut short; its
-decoder for PackBits refuses what is broken, and is nine times as fast as pydicom's loop over bytes.
+decoder for PackBits refuses what is broken, and is far faster than pydicom's loop over bytes.
 """
 
 import struct
