@@ -1,5 +1,6 @@
 """Parts of a prediction against brute force and by their rules: concordance, severity, intervals, regions."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from mammopath.case.breasts import biopsied
 from mammopath.case.concordance import MISSED, OCCULT, compare, concordance
 from mammopath.case.findings import MOST, spots
 from mammopath.case.links import top_patches
+from mammopath.case.page import _score
 from mammopath.case.scores import answered, severities, venn_abers, worst
 from mammopath.case.values import Score, Spot
 from mammopath.confidence import Settled
@@ -187,6 +189,15 @@ def test_regions_end_at_the_edges_of_the_image() -> None:
         assert left <= spot.point[0] <= right
         assert top <= spot.point[1] <= bottom
         assert all(0 <= x <= 33 and 0 <= y <= 30 for x, y in spot.contour)
+
+
+@pytest.mark.parametrize(
+    ("probability", "told"), [(0.61, "0.60 to 0.62"), (0.54, "0.60 to 0.62 (disagrees)")]
+)
+def test_a_probability_outside_its_interval_is_told_beside_it(probability: float, told: str) -> None:
+    one = replace(said("insufficient", probability), low=0.6, high=0.62)
+    assert _score(one)["interval"] == told
+    assert _score(replace(one, low=None))["interval"] == "unknown"
 
 
 def test_of_many_regions_the_strongest_are_told() -> None:

@@ -54,7 +54,6 @@ def _told(folder: Path, prediction: Prediction) -> dict[str, Any]:
 
 def _score(score: Score) -> dict[str, Any]:
     names = {"image": "image", "breast": "breast", "patient": "patient", "both": "patient, both modalities"}
-    interval = "" if score.low is None or score.high is None else f"{score.low:.2f} to {score.high:.2f}"
     return {
         "unit": names[score.unit],
         "which": score.which,
@@ -62,13 +61,21 @@ def _score(score: Score) -> dict[str, Any]:
         "short": f"{score.probability:.2f}",
         "calibrated": score.calibrated,
         "probability": f"{score.probability:.2f}" + ("" if score.calibrated else " (not calibrated)"),
-        "interval": interval or "unknown",
+        "interval": _interval(score),
         "labels": " or ".join(score.labels) or "neither",
         "answer": score.answer,
         "why": score.why,
         "familiar": "unknown" if score.familiar_p is None else f"{score.familiar_p:.2f}",
         "cases": score.cases,
     }
+
+
+def _interval(score: Score) -> str:
+    """The Venn-Abers interval, and whether the probability, which is calibrated otherwise, lies outside it."""
+    if score.low is None or score.high is None:
+        return "unknown"
+    told = f"{score.low:.2f} to {score.high:.2f}"
+    return told if score.low <= score.probability <= score.high else f"{told} (disagrees)"
 
 
 def _image(folder: Path, number: int, seen: SeenImage) -> dict[str, Any]:
