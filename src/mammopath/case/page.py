@@ -71,7 +71,7 @@ def _score(score: Score) -> dict[str, Any]:
 
 
 def _interval(score: Score) -> str:
-    """The Venn-Abers interval, and whether the probability, which is calibrated otherwise, lies outside it."""
+    """The Venn-Abers interval, and whether the probability, calibrated in another way, is outside it."""
     if score.low is None or score.high is None:
         return "unknown"
     told = f"{score.low:.2f} to {score.high:.2f}"
