@@ -35,6 +35,15 @@ def test_pixels_are_those_of_openslide(tmp_path: Path, kind: str) -> None:
     assert np.array_equal(plain.pixels(0, (3, 5, 99, 77)), by_openslide(path, 0, (3, 5, 99, 77)))
 
 
+@pytest.mark.parametrize("kind", ["jpeg444", "jpeg420", "jpeg-rgb"])
+def test_pixels_of_jpeg_tiles_never_begin_where_libjpeg_writes_past_the_caches(
+    tmp_path: Path, kind: str
+) -> None:
+    reader = TileReader(tiled(tmp_path / "a.tif", smooth(256, 320), kind))
+    boxes = [(x, y, x + 64, y + 64) for x in range(0, 320, 64) for y in range(0, 256, 64)]
+    assert {reader.pixels(0, box).ctypes.data % 16 for box in boxes} == {8}
+
+
 LOSSLESS = [
     (vendor, compression, predictor, order, big)
     for vendor in ("aperio", "generic-tiff")

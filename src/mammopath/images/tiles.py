@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tifffile
@@ -16,6 +15,7 @@ from mammopath.errors import ImageReadError
 from mammopath.images.guard import decoding
 from mammopath.images.slide_openslide import OpenSlideReader
 from mammopath.images.slide_reader import Box, Found, Level
+from mammopath.images.tile_pixels import JPEG, YCC, Tile, decoder
 
 PADDED = "philips"
 """Format of CAMELYON16 and CAMELYON17: pages are filled up to whole tiles, and tiles of bare glass have no
@@ -24,10 +24,7 @@ bytes."""
 VENDORS = ("aperio", "generic-tiff", PADDED)
 """Formats, by the names of OpenSlide, whose levels are plain tiled pages of one TIFF file."""
 
-YCC = 33003
-"""JPEG 2000 in YCbCr (Aperio): its decoder leaves the colours as they are stored."""
-
-COMPRESSIONS = (1, 5, 7, 8, 32946, YCC, 33005, 34712)
+COMPRESSIONS = (1, 5, JPEG, 8, 32946, YCC, 33005, 34712)
 """None, LZW, JPEG, Deflate, Deflate by its old number, JPEG 2000 of Aperio in YCbCr and in RGB, JPEG 2000."""
 
 CACHE_BYTES = 128 << 20
@@ -39,14 +36,6 @@ LARGEST = 4096 * 4096
 _PAGES = 64
 """Pages of a file that are looked at; a broken chain of pages may have no end."""
 
-_CHROMA = np.arange(256) - 128
-_RED_OF_CR, _BLUE_OF_CB = (np.rint(part * _CHROMA).astype(np.int32) for part in (1.402, 1.772))
-_GREEN_OF_CB, _GREEN_OF_CR = (
-    np.rint(-part * 65536 * _CHROMA).astype(np.int32) for part in (0.34414, 0.71414)
-)
-
-Tile = UInt8[np.ndarray, "h w 3"]
-
 
 @dataclass(frozen=True)
 class TiledPage:
@@ -55,8 +44,8 @@ class TiledPage:
     Attributes:
         width, height: of a tile in pixels. across: tiles side by side.
         offsets, counts: first byte and number of bytes of each, row by row; no bytes: background.
-        decode: from bytes and number to pixels, as tifffile does it.
-        jpeg: tiles must begin and end as a JPEG does. ycc: decoded tiles are YCbCr.
+        decode: from the bytes and number of a tile to its pixels. jpeg: tiles must begin and end as a JPEG
+            does.
     """
 
     width: int
@@ -64,10 +53,8 @@ class TiledPage:
     across: int
     offsets: tuple[int, ...]
     counts: tuple[int, ...]
-    decode: Callable[..., Any]
-    tables: bytes | None
+    decode: Callable[[bytes, int], Tile]
     jpeg: bool
-    ycc: bool
 
 
 class TileReader:
@@ -161,11 +148,10 @@ class TileReader:
         if len(data) < count or cut_short:
             raise ImageReadError(self.path, f"tile {number} is cut short", code="truncated")
         with decoding(self.path):
-            segment = page.decode(data, number, jpegtables=page.tables)[0]
-            tile = np.asarray(segment).reshape(segment.shape[-3:])
+            tile = page.decode(data, number)
         if tile.shape != (page.height, page.width, 3) or tile.dtype != np.uint8:
             raise ImageReadError(self.path, f"tile {number} has the shape {tile.shape}", code="pixels")
-        return rgb_of(tile) if page.ycc else tile
+        return tile
 
 
 def tiled_pages(path: Path, found: Found) -> list[TiledPage]:
@@ -186,14 +172,6 @@ def tiled_pages(path: Path, found: Found) -> list[TiledPage]:
         if missing := [at for at in found.levels if (at.width, at.height) not in suited]:
             raise _unsuited(path, missing[0])
         return [_page(suited[at.width, at.height]) for at in found.levels]
-
-
-def rgb_of(ycc: Tile) -> Tile:
-    """Colours of YCbCr pixels by JFIF (ITU-T T.871, 7), with the roundings of OpenSlide's tables."""
-    y, cb, cr = (ycc[..., i].astype(np.int32) for i in range(3))
-    green = (_GREEN_OF_CB[cb] + _GREEN_OF_CR[cr] + (1 << 15)) >> 16
-    rgb = np.stack((y + _RED_OF_CR[cr], y + green, y + _BLUE_OF_CB[cb]), axis=-1)
-    return np.clip(rgb, 0, 255).astype(np.uint8)
 
 
 def _padded(
@@ -233,10 +211,8 @@ def _page(page: tifffile.TiffPage) -> TiledPage:
         across,
         tuple(page.dataoffsets),
         tuple(page.databytecounts),
-        page.decode,
-        page.jpegtables,
-        jpeg=page.compression == 7,
-        ycc=page.compression == YCC,
+        decoder(page),
+        jpeg=page.compression == JPEG,
     )
 
 
