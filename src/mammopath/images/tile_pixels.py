@@ -41,7 +41,7 @@ def rgb_of(ycc: Tile) -> Tile:
 def _by_jpeg(page: tifffile.TiffPage) -> Decoder:
     """Decoder of the JPEG tiles of a page; pixels begin 8 bytes past a multiple of 32.
 
-    At a multiple of 32 (or of 16, by processor) libjpeg-turbo writes past the processor's caches: a tile takes
+    At a multiple of 32 (or of 16, by processor) libjpeg-turbo writes past the caches: a tile takes
     1.4 times as long, and whoever looks at it next waits for memory. numpy's memory begins there by chance.
     """
     shape = (page.tilelength, page.tilewidth, 3)
