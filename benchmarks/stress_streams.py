@@ -1,22 +1,29 @@
-"""How much AUC adaptation costs at worst, on streams of shifted images of the site left out. Prints JSON.
+"""How much AUC adaptation costs at worst, on streams of shifted images of the site left out.
 
-    python benchmarks/stress_streams.py --phantom runs/stress
-    python benchmarks/stress_streams.py runs/real_small [more studies or runs] [--methods t3a tact]
+    python benchmarks/stress_streams.py --phantom runs/stress --out runs/stress.jsonl
+    python benchmarks/stress_streams.py runs/real_small [more studies or runs] --out runs/stress_real.jsonl
+    python benchmarks/stress_streams.py --phantom runs/stress --out runs/rate.jsonl --methods tent --rate 1
 
 For each run, a study's `erm` of its first seed at every site: images of the held-out site, as many of each
 class, changed in ten ways in front of the trunk; in batches of 1, 2 and 16; shuffled, and sorted by label;
-along the stream and, in batches of 16, calibrated on all of it; with the guard on and, in batches of 16, off.
-A loss is the AUC of the source on the same images less that of the adapted answers. The phantom is painted,
-and a small network trained on two of its hospitals from scratch, in the folder named, unless they are there.
+along the stream and, in batches of 16, calibrated on all of it; with the guard on and off. A loss is the AUC
+of the source on the same images less that of the adapted answers. The phantom is painted, and a small network
+trained on two of its hospitals from scratch, in the folder named, unless they are there.
+
+Each stream is a line of the file as soon as it is through, and what stands there is not run again. The
+summary, printed as JSON, is of the whole file.
 """
 
 import argparse
+import itertools
 import json
 import statistics
+import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,9 +31,11 @@ import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
+from mammopath.adaptation import streaming
 from mammopath.adaptation.adapt import adapt
 from mammopath.adaptation.methods import ADAPTATIONS
-from mammopath.adaptation.values import SourceFacts, Views
+from mammopath.adaptation.setup import look
+from mammopath.adaptation.values import Adapted, Seen, SourceFacts, Task, Views
 from mammopath.adapting import source_facts
 from mammopath.bench import read_cohort
 from mammopath.cohort.loader import Labels, collate, label_table, token_masks
@@ -43,18 +52,23 @@ from mammopath.runs import Run, load_run
 from mammopath.settings import AdaptSettings, GuardSettings
 from mammopath.site_stream import style_numbers
 from mammopath.tensors import Sample
-from mammopath.types import Modality, Record
+from mammopath.types import Record
 
 HALF_A_POINT = 0.005
-SIZES = (1, 2, 16)
+ONE_CLASS = 0.98
+"""So many calls of one class are a collapse, unless the source calls so too."""
+
 STYLED = 2
-ALL_WAYS: tuple[tuple[Literal["online", "calibrate"], bool], ...] = (
-    ("online", True),
-    ("online", False),
-    ("calibrate", True),
-    ("calibrate", False),
-)
-"""Mode, and whether the guard is on; the first in batches of every size."""
+WAYS = [("online", 1), ("online", 2), ("online", 16), ("calibrate", 16)]
+ORDERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "shuffled": lambda truth: np.random.default_rng(1).permutation(len(truth)),
+    "sorted": lambda truth: np.argsort(truth, kind="stable"),
+}
+SETUP = ("run", "modality", "shift", "cases", "rate", "mode", "size", "order", "method", "guard")
+"""What a stream is known by in the file."""
+
+Setup = dict[str, Any]
+"""One stream: how it is made and, once it is through, what came of it."""
 
 
 def blurred(image: Tensor) -> Tensor:
@@ -92,29 +106,11 @@ SHIFTS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @dataclass(frozen=True)
-class Shifted:
-    """Images of one site under one shift: labels and views at the cut; plain, styled, middle hidden."""
+class Case:
+    """One image: its row, and what comes of it at the cut: plain, in other styles, with its middle hidden."""
 
-    labels: Labels
-    rows: Sequence[int]
-    plain: Sequence[Stored]
-    styled: Sequence[Sequence[Stored]]
-    hidden: Sequence[Stored]
-
-    def stream(self, order: Sequence[int], size: int) -> list[Views]:
-        """Batches of ``size`` in that order."""
-        parts = [order[i : i + size] for i in range(0, len(order), size)]
-        return [
-            Views(
-                self._batch(part, self.plain),
-                tuple(self._batch(part, own) for own in self.styled),
-                self._batch(part, self.hidden),
-            )
-            for part in parts
-        ]
-
-    def _batch(self, part: Sequence[int], views: Sequence[Stored]) -> Any:
-        return collate(self.labels, [self.rows[i] for i in part], [views[i] for i in part])
+    row: int
+    views: Sequence[Stored]
 
 
 def main() -> None:
@@ -122,26 +118,30 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folders", nargs="*", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--phantom", type=Path, default=None)
     parser.add_argument("--patients", type=int, default=48)
     parser.add_argument("--cases", type=int, default=192)
     parser.add_argument("--methods", nargs="+", default=[m for m in ADAPTATIONS if m != "none"])
     parser.add_argument("--shifts", nargs="+", default=list(SHIFTS))
+    parser.add_argument("--modes", nargs="+", default=["online", "calibrate"])
     parser.add_argument("--modality", choices=("mammogram", "pathology"), default=None)
+    parser.add_argument(
+        "--rate", type=float, default=None, help="learning rate in place of each method's own"
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
     runs = [run for folder in args.folders for run in runs_of(folder)]
     runs += [phantom_run(args.phantom, args.patients)] if args.phantom else []
-    if not runs:
-        parser.error("name a study, a run, or --phantom FOLDER")
-    found = [
-        line
-        for folder in runs
-        for line in stressed(
-            load_run(folder), args.methods, args.shifts, cases=args.cases, modality=args.modality
-        )
-    ]
-    print(json.dumps({"cases": args.cases, "summary": summary(found), "streams": found}, indent=1))
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    for folder in runs:
+        stress(load_run(folder), args)
+    print(json.dumps(summary(lines_of(args.out)), indent=1))
+
+
+def lines_of(out: Path) -> list[Setup]:
+    """Streams that are through."""
+    return [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
 
 
 def runs_of(folder: Path) -> list[Path]:
@@ -159,10 +159,8 @@ def phantom_run(folder: Path, patients: int) -> Path:
     return study / "runs" / "site_c__erm__0"
 
 
-def stressed(
-    run: Run, methods: Sequence[str], shifts: Sequence[str], *, cases: int, modality: Modality | None
-) -> Iterator[dict[str, Any]]:
-    """One line for each stream of a run."""
+def stress(run: Run, args: argparse.Namespace) -> None:
+    """Write a line for each stream of a run that the file does not hold yet."""
     records, told = read_cohort(run.settings.data).records, run.settings
     part = fold(
         records,
@@ -171,15 +169,31 @@ def stressed(
         test_share=told.data.test_share,
         seed=told.seed,
     )
-    kind = modality or records[part.test[0]].modality
+    kind = args.modality or records[part.test[0]].modality
     labels = label_table(records, run.facts["sites"])
     bank = SampleBank(records, labels, told, run.network)
     facts = source_facts(run.network, bank, records, train=part.train, probe=part.val, modality=kind)
-    rows = balanced(records, [r for r in part.test if records[r].modality == kind], cases)
-    for name in shifts:
-        shifted = shifted_views(run, records, labels, rows, SHIFTS[name])
-        for line in streams(run, shifted, methods, facts):
-            yield {"run": run.folder.name, "modality": kind, "shift": name} | line
+    rows = balanced(records, [r for r in part.test if records[r].modality == kind], args.cases)
+    images = {row: plain_view(records[row], told, run.network) for row in rows}
+    done = {tuple(line[name] for name in SETUP) for line in lines_of(args.out)}
+    named = {"run": run.folder.name, "modality": kind, "cases": args.cases, "rate": args.rate}
+    for shift in args.shifts:
+        setups = [named | {"shift": shift} | way for way in ways(args.methods, args.modes)]
+        wanted = [one for one in setups if tuple(one[name] for name in SETUP) not in done]
+        if wanted:
+            cases = [
+                Case(row, at_cut(run, records[row], image, SHIFTS[shift])) for row, image in images.items()
+            ]
+            with args.out.open("a") as file:
+                for line in streams(run, cases, wanted, labels=labels, facts=facts):
+                    print(json.dumps(line), file=file, flush=True)
+
+
+def ways(methods: Sequence[str], modes: Sequence[str]) -> Iterator[Setup]:
+    """How the images of a shift are streamed; those that share batches follow each other."""
+    for (mode, size), order in itertools.product((way for way in WAYS if way[0] in modes), ORDERS):
+        for method, guard in itertools.product(methods, (True, False)):
+            yield {"mode": mode, "size": size, "order": order, "method": method, "guard": guard}
 
 
 def balanced(records: Sequence[Record], rows: Sequence[int], cases: int) -> list[int]:
@@ -189,81 +203,107 @@ def balanced(records: Sequence[Record], rows: Sequence[int], cases: int) -> list
     return sorted(int(r) for own in classes for r in rng.permutation(own)[: cases // 2])
 
 
-def shifted_views(
-    run: Run,
-    records: Sequence[Record],
-    labels: Labels,
-    rows: Sequence[int],
-    shift: Callable[[Tensor], Tensor],
-) -> Shifted:
-    """Images through the shift and the lower trunk, plain and in another style."""
-    plain: list[Stored] = []
-    styled: list[list[Stored]] = [[] for _ in range(STYLED)]
-    hidden: list[Stored] = []
-    for row in rows:
-        sample = plain_view(records[row], run.settings, run.network)
-        moved = replace(sample, image=shift(sample.image).clamp(0, 1) * sample.valid)
-        plain.append(at_cut(run, moved, records[row].modality))
-        for own, number in zip(styled, style_numbers(STYLED), strict=True):
-            other = augmented(moved, records[row], number, run.settings)
-            own.append(at_cut(run, other, records[row].modality))
-        hidden.append(at_cut(run, hide_middle(moved), records[row].modality))
-    return Shifted(labels, rows, plain, styled, hidden)
-
-
-def at_cut(run: Run, sample: Sample, modality: Modality) -> Stored:
-    """One view as the store would keep it."""
-    masks = token_masks(sample, run.network.cell(modality))
-    tokens = run.network.lower([sample], modality)[0]
-    return Stored(tokens, masks.valid, masks.lesion, torch.zeros(0, 0), masks.grid)
+def at_cut(run: Run, record: Record, sample: Sample, shift: Callable[[Tensor], Tensor]) -> list[Stored]:
+    """An image through a shift and the lower trunk: plain, in other styles, with its middle hidden."""
+    moved = replace(sample, image=shift(sample.image).clamp(0, 1) * sample.valid)
+    styled = [augmented(moved, record, number, run.settings) for number in style_numbers(STYLED)]
+    views, cell = [moved, *styled, hide_middle(moved)], run.network.cell(record.modality)
+    with torch.no_grad():
+        tokens = run.network.lower(views, record.modality)
+    masks = [token_masks(view, cell) for view in views]
+    nothing = torch.zeros(0, 0)
+    return [Stored(t, m.valid, m.lesion, nothing, m.grid) for t, m in zip(tokens, masks, strict=True)]
 
 
 def streams(
-    run: Run, shifted: Shifted, methods: Sequence[str], facts: SourceFacts
-) -> Iterator[dict[str, Any]]:
-    """Every method, batch size and order; calibration, and the guard off, in batches of 16 alone."""
-    truth = shifted.labels.malignant[list(shifted.rows)].numpy()
-    orders = {
-        "shuffled": np.random.default_rng(1).permutation(len(truth)).tolist(),
-        "sorted": np.argsort(truth, kind="stable").tolist(),
-    }
-    for size, (order, places) in ((s, o) for s in SIZES for o in orders.items()):
-        stream = shifted.stream(places, size)
+    run: Run, cases: Sequence[Case], setups: Sequence[Setup], *, labels: Labels, facts: SourceFacts
+) -> Iterator[Setup]:
+    """Adapt as each setup says; batches and the source's answers are made once for those that share them."""
+    truth = labels.malignant[[case.row for case in cases]].numpy()
+    for way, group in itertools.groupby(setups, lambda one: (one["mode"], one["size"], one["order"])):
+        places, started = ORDERS[way[2]](truth), time.monotonic()
+        stream = batches(labels, [cases[i] for i in places], size=way[1])
         with torch.no_grad():
-            before = torch.cat([run.network(views.plain).logit for views in stream]).numpy()
-        source = roc_auc_score(truth[places], before)
-        for method in methods:
-            for mode, guard in ALL_WAYS if size == 16 else ALL_WAYS[:1]:
-                settings = AdaptSettings(mode=mode, guard=GuardSettings(enabled=guard))
-                done = adapt(run.network, stream, method=method, settings=settings, source=facts)
-                loss = source - roc_auc_score(truth[places], done.scores.numpy())
-                yield {
-                    "size": size,
-                    "order": order,
-                    "method": method,
-                    "mode": mode,
-                    "guard": guard,
-                    "source_auc": round(source, 4),
-                    "loss": round(loss, 4),
-                    "answered_adapted": done.report.adapted_cases,
-                }
+            source = torch.cat([run.network(views.plain).logit for views in stream]).numpy()
+        streaming.look = remembering()
+        for one in group:
+            settings = AdaptSettings(
+                mode=one["mode"], lr=one["rate"], guard=GuardSettings(enabled=one["guard"])
+            )
+            own = [needed(views, one) for views in stream]
+            done = adapt(run.network, own, method=one["method"], settings=settings, source=facts)
+            yield one | outcome(truth[places], source, done)
+        seconds = time.monotonic() - started
+        print(one["run"], one["shift"], *way, f"{seconds:.0f} s", file=sys.stderr, flush=True)
 
 
-def summary(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Worst and mean loss of each method, and the share of streams that lose more than half a point."""
+def remembering() -> Callable[[Task, Views], Seen]:
+    """``look`` that asks the source once for each batch, whatever the method: half the time of a stream."""
+    kept: dict[tuple[int, ...], Seen] = {}
+
+    def looked(task: Task, views: Views) -> Seen:
+        key = tuple(map(id, (views.plain, *views.styled)))
+        if key not in kept:
+            kept[key] = look(task, views)
+        return replace(kept[key], views=views)
+
+    return looked
+
+
+def batches(labels: Labels, cases: Sequence[Case], *, size: int) -> list[Views]:
+    """Cases in that order, so many at a time."""
+    parts = [cases[i : i + size] for i in range(0, len(cases), size)]
+    found = []
+    for part in parts:
+        rows, sides = [case.row for case in part], zip(*(case.views for case in part), strict=True)
+        plain, *styled, hidden = (collate(labels, rows, views) for views in sides)
+        found.append(Views(plain, tuple(styled), hidden))
+    return found
+
+
+def needed(views: Views, setup: Setup) -> Views:
+    """Views that a study would make: other styles for a method that trims them, or for the guard."""
+    method = ADAPTATIONS[setup["method"]]
+    styled = views.styled if setup["guard"] or method.needs_views else ()
+    return Views(views.plain, styled, views.hidden if method.needs_hidden else None)
+
+
+def outcome(truth: np.ndarray, source: np.ndarray, done: Adapted) -> Setup:
+    """AUC of the source and what it loses, and shares of cases called malignant."""
+    before, scores = roc_auc_score(truth, source), done.scores.numpy()
+    return {
+        "source_auc": round(before, 4),
+        "loss": round(before - roc_auc_score(truth, scores), 6),
+        "source_called": round(float((source > 0).mean()), 4),
+        "called": round(float((scores > 0).mean()), 4),
+        "adapted": done.report.adapted_cases,
+        "moved": round(done.report.relative, 6),
+        "rollbacks": done.report.rollbacks,
+    }
+
+
+def summary(lines: Sequence[Setup]) -> list[Setup]:
+    """What streams lose at worst, and how many lose half a point or end in one class, for each method."""
+    names = ("run", "modality", "cases", "rate", "mode", "method", "guard")
     rows = []
-    names = ("method", "mode", "guard")
-    for key in sorted({tuple(line[name] for name in names) for line in lines}):
-        mine = [line for line in lines if tuple(line[name] for name in names) == key]
-        own = [line["loss"] for line in mine]
+    for key in sorted({tuple(str(line[name]) for name in names) for line in lines}):
+        mine = [line for line in lines if tuple(str(line[name]) for name in names) == key]
+        losses = [line["loss"] for line in mine]
         rows.append(
             dict(zip(names, key, strict=True))
-            | {"streams": len(own), "worst": max(own), "best": min(own)}
-            | {"mean": round(statistics.fmean(own), 4), "hurt": sum(loss > HALF_A_POINT for loss in own)}
-            | {"gained": sum(loss < -HALF_A_POINT for loss in own)}
-            | {"changed": sum(line["answered_adapted"] > 0 for line in mine)}
+            | {"streams": len(mine), "worst": max(losses), "best": min(losses)}
+            | {"mean": round(statistics.fmean(losses), 4)}
+            | {"hurt": sum(loss > HALF_A_POINT for loss in losses)}
+            | {"gained": sum(loss < -HALF_A_POINT for loss in losses)}
+            | {"one_class": sum(map(collapsed, mine)), "changed": sum(line["adapted"] > 0 for line in mine)}
         )
     return rows
+
+
+def collapsed(line: Setup) -> bool:
+    """Whether calls are of one class that were not so before."""
+    before, after = (max(share, 1 - share) for share in (line["source_called"], line["called"]))
+    return bool(after >= ONE_CLASS > before)
 
 
 if __name__ == "__main__":
