@@ -23,6 +23,7 @@ from mammopath.cli.app import app
 from mammopath.cohort import manifest
 from mammopath.errors import ConfigError, DataError, WeightsError
 from mammopath.files import sha256
+from mammopath.progress import Track
 
 # ---------------------------------------------------------------- the same by every way in
 
@@ -207,10 +208,10 @@ def test_running_out_of_memory_fails_one_case_and_leaves_nothing_behind(
 ) -> None:
     real = Predictor.__call__
 
-    def starved(self: Predictor, case: Case):
+    def starved(self: Predictor, case: Case, *, track: Track):
         if case.name == cases[0].name:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(self, case)
+        return real(self, case, track=track)
 
     monkeypatch.setattr(Predictor, "__call__", starved)
     found = predict_cases(predictor, cases[:2], tmp_path / "out")

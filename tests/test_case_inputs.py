@@ -22,6 +22,7 @@ from mammopath.cli.app import app
 from mammopath.cohort import manifest
 from mammopath.errors import ConfigError, DataError
 from mammopath.files import sha256
+from mammopath.progress import Track
 from mammopath.types import Record
 
 # ---------------------------------------------------------------- the breast of the tissue
@@ -150,10 +151,10 @@ def test_a_stopped_batch_goes_on_where_it_was(
     whole = predict_cases(predictor, cases[:2], tmp_path / "whole")
     real = Predictor.__call__
 
-    def stopped(self: Predictor, case: Case):
+    def stopped(self: Predictor, case: Case, *, track: Track):
         if case.name == cases[1].name:
             raise KeyboardInterrupt
-        return real(self, case)
+        return real(self, case, track=track)
 
     monkeypatch.setattr(Predictor, "__call__", stopped)
     with pytest.raises(KeyboardInterrupt):

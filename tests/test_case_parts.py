@@ -258,10 +258,10 @@ def test_a_painted_lesion_is_found_again_through_dicom_map_and_overlay(
 
 
 def test_top_patches_pass_over_neighbours_and_nothing() -> None:
-    cells = [(0, r, c) for r in range(3) for c in range(3)] + [(1, 1, 1)]
+    cells = [("a", r, c) for r in range(3) for c in range(3)] + [("b", 1, 1)]
     weight = torch.tensor([0.0, 0.1, 0.0, 0.2, 0.4, 0.0, 0.0, 0.0, 0.0, 0.3])
     assert [p for p, _ in top_patches(weight, cells)] == [4, 9]
     assert [w for _, w in top_patches(weight, cells)] == pytest.approx([0.4, 0.3])
     assert top_patches(torch.zeros(10), cells) == []
-    spread = [(0, 2 * k, 0) for k in range(8)]
+    spread = [("a", 2 * k, 0) for k in range(8)]
     assert [p for p, _ in top_patches(torch.arange(8.0), spread, count=3)] == [7, 6, 5]

@@ -13,6 +13,7 @@ from PIL import Image
 
 from case_run import lines
 from mammopath.case.folder import BATCH, predict_cases
+from mammopath.case.glance import glance
 from mammopath.case.links import REFERENCE
 from mammopath.case.pictures import FOOT, album, link_picture
 from mammopath.case.predictor import Predictor
@@ -144,21 +145,20 @@ def test_the_trunk_is_asked_once_for_each_image(
         monkeypatch.setattr(Network, name, counted)
     records = [r for r in cases[0].records if r.modality == "mammogram"]
     samples = [load_sample(r, predictor.run.settings.prepare, multiple=8).sample for r in records]
-    plain = collate(label_table(records, {}), range(len(records)), samples, cell=network.cell("mammogram"))
     known = predictor.confidence["mammogram"]
     shape = network.describe(samples, "mammogram")[0].statistics.shape[1]
     features = np.random.default_rng(0).normal(size=(12, shape))
     familiar = fit_familiar(features, np.array(["a", "b"] * 6))
     reference = Reference("trunk", familiar, np.ones(9), np.ones(9))
-    trunk = replace(predictor, confidence={"mammogram": replace(known, reference=reference)})
     passes.clear()
-    with torch.no_grad():
-        batch, features = trunk._through_trunk(plain, samples)
+    seen = glance(predictor.run, replace(known, reference=reference), records, samples)
     assert passes == ["describe"]
-    assert features.shape == (len(records), shape)
+    assert len(seen.familiar) == len(records)
+    assert None not in seen.familiar
+    plain = collate(label_table(records, {}), range(len(records)), samples, cell=network.cell("mammogram"))
     expected = network.with_tokens(plain)
-    torch.testing.assert_close(batch.tokens, expected.tokens, atol=2e-3, rtol=1e-3)
-    assert batch.grid.tolist() == expected.grid.tolist()
+    torch.testing.assert_close(seen.batch.tokens, expected.tokens, atol=2e-3, rtol=1e-3)
+    assert seen.batch.grid.tolist() == expected.grid.tolist()
 
 
 def test_links_are_drawn_in_both_directions(eager: Predictor, cases: list[Case]) -> None:

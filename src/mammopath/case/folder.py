@@ -45,7 +45,7 @@ def predict_cases(
         predictor: the run.
         cases: in the order in which they are done.
         out: folder to make.
-        track: shows progress.
+        track: shows progress: of cases, or of a lone case how far its slides are.
 
     Raises:
         ConfigError: ``out`` holds something else already, or two cases have one name.
@@ -58,11 +58,12 @@ def predict_cases(
     done = _finished(out, dict(zip(names, cases, strict=True)))
     found: list[Prediction] = []
     failed: list[Skipped] = []
-    for i in track(range(len(cases)), "cases", len(cases)):
+    outer, inner = (silent, track) if len(cases) == 1 else (track, silent)  # one bar at a time
+    for i in outer(range(len(cases)), "cases", len(cases)):
         if names[i] in done:
             continue
         try:
-            found.append(_written(predictor, cases[i], out, names[i]))
+            found.append(_written(predictor, cases[i], out, names[i], track=inner))
         except Exception as error:  # whatever is wrong with one case, the others go on
             failed.append(Skipped(cases[i].name, *_reason(error)))
             _write_failed(out, failed)
@@ -73,8 +74,8 @@ def predict_cases(
     )
 
 
-def _written(predictor: Predictor, case: Case, out: Path, name: str) -> Prediction:
-    prediction = predictor(case)
+def _written(predictor: Predictor, case: Case, out: Path, name: str, *, track: Track) -> Prediction:
+    prediction = predictor(case, track=track)
     with writing_folder(out / name) as building:
         write_case(building, prediction)
     append_line(out / LINES, json.dumps(prediction.to_json()))

@@ -25,8 +25,22 @@ TOP = 5
 
 OWN, REFERENCE = "this patient", "reference case, not this patient"
 
-Cell = tuple[int, int, int]
-"""Image, row, column of a token in its batch."""
+Cell = tuple[str, int, int]
+"""Image, row, column of a token on its map."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Where the tokens of one picture lie: on all of an image's map, or, of a field of a slide, on a part.
+
+    Attributes:
+        map: of the image. first: row and column of the picture's first token.
+        shape: rows and columns of its tokens.
+    """
+
+    map: AttentionMap
+    first: tuple[int, int]
+    shape: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -34,15 +48,15 @@ class Side:
     """One modality of a case as links see it.
 
     Attributes:
-        records: of its images. batch, output: of the same, in the same order.
-        maps: one of each image: where its tokens lie.
+        records: of its pictures. batch, output: of the same, in the same order.
+        pieces: where the tokens of each lie.
         spots: suspicious regions of all its images, the worst first.
     """
 
     records: Sequence[Record]
     batch: Batch
     output: Output
-    maps: Sequence[AttentionMap]
+    pieces: Sequence[Piece]
     spots: Sequence[Spot]
 
     def of(self, breast: Breast) -> "Side | None":
@@ -51,7 +65,7 @@ class Side:
         if not any(mine):
             return None
         kept = torch.tensor(mine, device=self.batch.pair.device)
-        names = {m.image_id for m, own in zip(self.maps, mine, strict=True) if own}
+        names = {p.map.image_id for p, own in zip(self.pieces, mine, strict=True) if own}
         return replace(
             self,
             batch=replace(self.batch, pair=self.batch.pair.masked_fill(~kept, -1)),
@@ -59,16 +73,32 @@ class Side:
         )
 
     def cell(self, place: int) -> Cell:
-        """Where a flat place (image * tokens + token) is."""
-        image, token = divmod(place, self.batch.valid.shape[1])
-        columns = self.maps[image].values.shape[1]
-        return image, token // columns, token % columns
+        """Where a flat place (picture * tokens + token) is."""
+        picture, token = divmod(place, self.batch.valid.shape[1])
+        piece = self.pieces[picture]
+        row, column = divmod(token, piece.shape[1])
+        return piece.map.image_id, piece.first[0] + row, piece.first[1] + column
 
     def places(self, spot: Spot) -> set[int]:
-        """Flat places of the tokens of a region."""
-        image = next(i for i, m in enumerate(self.maps) if m.image_id == spot.image_id)
-        columns, tokens = self.maps[image].values.shape[1], self.batch.valid.shape[1]
-        return {image * tokens + row * columns + column for row, column in spot.cells}
+        """Flat places of the tokens of a region; of a slide, of those in fields that are here."""
+        tokens, found = self.batch.valid.shape[1], set()
+        for picture, piece in enumerate(self.pieces):
+            if piece.map.image_id != spot.image_id:
+                continue
+            for row, column in spot.cells:
+                down, across = row - piece.first[0], column - piece.first[1]
+                if 0 <= down < piece.shape[0] and 0 <= across < piece.shape[1]:
+                    found.add(picture * tokens + down * piece.shape[1] + across)
+        return found
+
+    def regions(self) -> list[Spot]:
+        """Suspicious regions whose tokens are here, in part at least."""
+        return [spot for spot in self.spots if self.places(spot)]
+
+    def box(self, cell: Cell) -> Box:
+        """The square of a token on level 0 of its image."""
+        image, row, column = cell
+        return next(p.map for p in self.pieces if p.map.image_id == image).box(row, column)
 
 
 def own_links(cross: CrossLink, mammogram: Side, tissue: Side) -> Links:
@@ -76,10 +106,12 @@ def own_links(cross: CrossLink, mammogram: Side, tissue: Side) -> Links:
     by = "relevance" if bool(cross.relevance.sum() > 0) else "attention"
     weight = cross.relevance if by == "relevance" else cross.attention
     forth = [
-        _link(spot, weight, cross.mammogram, cross.pathology, mammogram, tissue) for spot in mammogram.spots
+        _link(spot, weight, cross.mammogram, cross.pathology, mammogram, tissue)
+        for spot in mammogram.regions()
     ]
     back = [
-        _link(spot, weight.T, cross.pathology, cross.mammogram, tissue, mammogram) for spot in tissue.spots
+        _link(spot, weight.T, cross.pathology, cross.mammogram, tissue, mammogram)
+        for spot in tissue.regions()
     ]
     return Links(OWN, "", by, tuple(forth), tuple(back))
 
@@ -108,7 +140,7 @@ def reference_links(
         return Links(why=f"the run keeps no reference {other}")
     cell = network.cell(other)
     found = []
-    for spot in side.spots:
+    for spot in side.regions():
         here = _tokens_of(side, spot)
         score = _attraction(network, evidence, here, other) if fused else _likeness(evidence, here, other)
         patches = _references(evidence.known[other], score, other, settings, cell=cell)
@@ -154,9 +186,7 @@ def _link(
 
 
 def _patch(side: Side, cell: Cell, share: float) -> Patch:
-    image, row, column = cell
-    found = side.maps[image]
-    return Patch(found.image_id, found.box(row, column), share, (row, column))
+    return Patch(cell[0], side.box(cell), share, cell[1:])
 
 
 def _tokens_of(side: Side, spot: Spot) -> Float[Tensor, "k d"]:

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from mammopath import RESEARCH_USE_ONLY, __version__
 from mammopath.case.links import OWN
 from mammopath.case.pictures import caption
+from mammopath.case.scan import TOLD
 from mammopath.case.values import Link, Prediction, Score, SeenImage
 from mammopath.files import write_text
 from mammopath.maps.methods import METHODS
@@ -48,14 +49,14 @@ def _told(folder: Path, prediction: Prediction) -> dict[str, Any]:
         "link_rows": [*_rows(links.to_tissue, "tissue"), *_rows(links.to_mammogram, "mammogram")],
         "images": [_image(folder, n, i) for n, i in enumerate(prediction.images, start=1)],
         "skipped": prediction.skipped,
+        "told": TOLD,
         "provenance": _flat(prediction.provenance),
     }
 
 
 def _score(score: Score) -> dict[str, Any]:
-    names = {"image": "image", "breast": "breast", "patient": "patient", "both": "patient, both modalities"}
     return {
-        "unit": names[score.unit],
+        "unit": "patient, both modalities" if score.unit == "both" else score.unit,
         "which": score.which,
         "modality": "mammogram and tissue" if score.modality == "both" else score.modality,
         "short": f"{score.probability:.2f}",
@@ -90,6 +91,8 @@ def _image(folder: Path, number: int, seen: SeenImage) -> dict[str, Any]:
         "modality": seen.record.modality,
         "spacing": f"{spacing.um_x:g} um per pixel ({seen.record.spacing_source})" if spacing else "unknown",
         "decoder": seen.decoder,
+        "fields": seen.fields,
+        "unread": len(seen.unread),
         "sha256": seen.sha256,
         "score": _score(seen.score),
         "spots": [_spot(s) for s in seen.spots],

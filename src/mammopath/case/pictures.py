@@ -1,11 +1,12 @@
 """Pictures of a case: every image with its maps, and the links between regions and patches."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Shaped, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from mammopath import RESEARCH_USE_ONLY
@@ -13,8 +14,11 @@ from mammopath.case.links import OWN
 from mammopath.case.values import Link, Links, Patch, Prediction, SeenImage
 from mammopath.errors import ImageReadError
 from mammopath.images.read import assumes_mg, read_image
-from mammopath.maps.overlay import Picture, crop, overlay, picture
-from mammopath.maps.values import AttentionMap
+from mammopath.images.slide import open_slide
+from mammopath.maps.overlay import LONGEST, Picture, crop, overlay, picture
+from mammopath.maps.values import AttentionMap, Box
+from mammopath.prepare.overview import framed
+from mammopath.types import Spacing
 
 WIDTH, TILE, GAP, VIEW = 1200, 118, 22, 520
 """Of the picture of links: width, side of a patch, space between, height of a view."""
@@ -30,21 +34,44 @@ LINES = ((0, 114, 178), (213, 94, 0), (0, 121, 90), (170, 51, 119), (122, 79, 16
 
 @dataclass(frozen=True)
 class Album:
-    """Pixels of a case's images as stored, read once more for looking at; those that fail are left out."""
+    """A case's images as stored, read once more for looking at.
+
+    Attributes:
+        pixels: of images that were read at once. slides: files of the others, with their spacing.
+        pictures: of all.
+    """
 
     pixels: Mapping[str, Shaped[np.ndarray, "_ _ *c"]]
+    slides: Mapping[str, tuple[Path, Spacing | None]]
     pictures: Mapping[str, Picture]
+
+    def tile(self, image_id: str, box: Box) -> UInt8[np.ndarray, "side side 3"] | None:
+        """What an image shows around a box of level-0 pixels; None where the image is not here."""
+        if image_id in self.pixels:
+            return crop(self.pixels[image_id], box, side=TILE)
+        if image_id not in self.slides:
+            return None
+        with open_slide(*self.slides[image_id]) as slide:
+            left, top, right, bottom = box
+            half = max(right - left, bottom - top)
+            x, y = (left + right) / 2 - half, (top + bottom) / 2 - half
+            return slide.read(x, y, size=(TILE, TILE), um=2 * half * slide.spacing.um_x / TILE)
 
 
 def album(prediction: Prediction) -> Album:
     """Read the images of a prediction."""
     pixels: dict[str, np.ndarray] = {}
+    slides: dict[str, tuple[Path, Spacing | None]] = {}
     pictures: dict[str, Picture] = {}
     for seen in prediction.images:
-        name = seen.record.image_id
-        pixels[name] = read_image(seen.record.path, assume_mg=assumes_mg(seen.record)).pixels
-        pictures[name] = picture(pixels[name], spacing=seen.record.spacing, mark=mark_of(seen))
-    return Album(pixels, pictures)
+        name, path, spacing = seen.record.image_id, seen.record.path, seen.record.spacing
+        if seen.fields:
+            slides[name] = (path, spacing)
+            pictures[name] = Picture(*framed(path, spacing, side=LONGEST), spacing, mark_of(seen))
+            continue
+        pixels[name] = read_image(path, assume_mg=assumes_mg(seen.record)).pixels
+        pictures[name] = picture(pixels[name], spacing=spacing, mark=mark_of(seen))
+    return Album(pixels, slides, pictures)
 
 
 def link_picture(prediction: Prediction, kept: Album) -> Image.Image | None:
@@ -73,7 +100,7 @@ def _panel(prediction: Prediction, kept: Album, links: Sequence[Link], other: st
     page = Image.new("RGB", (WIDTH, HEAD + max(VIEW, len(shown) * ROW) + GAP), PAPER)
     draw = ImageDraw.Draw(page)
     scales = _views(page, prediction, kept, names)
-    lowest = max(round(scales[n][2] * len(kept.pixels[n])) for n in names)
+    lowest = max(scales[n][3] for n in names)
     left = WIDTH - 5 * (TILE + GAP)
     title, told = _title(prediction.links, other)
     _text(draw, (left, 10), title, 16, INK if prediction.links.kind == OWN else WARN)
@@ -94,9 +121,9 @@ def _title(links: Links, other: str) -> tuple[str, str]:
 
 def _views(
     page: Image.Image, prediction: Prediction, kept: Album, names: Sequence[str]
-) -> dict[str, tuple[float, float, float]]:
-    """Paste the views; place and scale of each, from level-0 pixels to the page."""
-    found: dict[str, tuple[float, float, float]] = {}
+) -> dict[str, tuple[float, float, float, int]]:
+    """Paste the views; place, scale from level-0 pixels to the page, and height there of each."""
+    found: dict[str, tuple[float, float, float, int]] = {}
     room = (WIDTH - 5 * (TILE + GAP) - 40) // len(names)
     draw = ImageDraw.Draw(page)
     for number, name in enumerate(names):
@@ -111,7 +138,7 @@ def _views(
         page.paste(drawn, (left, HEAD))
         _text(draw, (left, 10), f"{place}. {mark_of(seen)}", 16, INK)
         _text(draw, (left, 32), f"{guide(seen).method} map", 13, QUIET)
-        found[name] = (float(left), float(HEAD), scale * small.frame.scale_x)
+        found[name] = (float(left), float(HEAD), scale * small.frame.scale_x, drawn.height)
     return found
 
 
@@ -126,10 +153,10 @@ def guide(seen: SeenImage) -> AttentionMap:
 
 
 def _region(
-    draw: ImageDraw.ImageDraw, link: Link, place: tuple[float, float, float], row: int
+    draw: ImageDraw.ImageDraw, link: Link, place: tuple[float, float, float, int], row: int
 ) -> tuple[float, float]:
     """Frame a region; where its lines start."""
-    left, top, scale = place
+    left, top, scale, _ = place
     box = [left + link.box[0] * scale, top + link.box[1] * scale, left + link.box[2] * scale]
     box.append(top + link.box[3] * scale)
     draw.rectangle(box, outline=LINES[row], width=3)
@@ -168,15 +195,14 @@ def caption(patch: Patch) -> str:
 
 def _tile(patch: Patch, kept: Album) -> Shaped[np.ndarray, "side side 3"]:
     """A patch with what lies around it; grey where its image is not at hand."""
-    pixels = kept.pixels.get(patch.image_id)
-    if pixels is None and patch.path:
-        try:
+    shown = None
+    with suppress(ImageReadError):
+        if patch.box is not None and patch.path:
             pixels = read_image(Path(patch.path), assume_mg=True).pixels  # a reference: it has trained
-        except ImageReadError:
-            pixels = None
-    if pixels is None or patch.box is None:
-        return np.full((TILE, TILE, 3), 200, np.uint8)
-    return crop(pixels, patch.box, side=TILE)
+            shown = crop(pixels, patch.box, side=TILE)
+        elif patch.box is not None:
+            shown = kept.tile(patch.image_id, patch.box)
+    return np.full((TILE, TILE, 3), 200, np.uint8) if shown is None else shown
 
 
 def _text(

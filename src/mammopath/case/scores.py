@@ -16,7 +16,11 @@ from mammopath.case.values import Score
 from mammopath.confidence import UNITS, Settled, judge
 from mammopath.evaluate import Units, by_unit
 from mammopath.metrics.abstention import ANSWERS, ConformalCut, conformal_sets
+from mammopath.settings import Unit
 from mammopath.types import MODALITIES, SEVERITIES
+
+SETTLED_AS: Mapping[str, Unit] = {"slide": "patient"}
+"""Units that are calibrated as another one: a slide is a bag of fields, as patients are in training."""
 
 Validation = Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray]]
 """Labels and logits of validation cases by modality and unit."""
@@ -78,7 +82,8 @@ def read_validation(folder: Path) -> Validation:
 
 def with_interval(score: Score, validation: Validation) -> Score:
     """The score with its Venn-Abers interval."""
-    labels, logits = validation.get((score.modality, score.unit), (np.zeros(0), np.zeros(0)))
+    unit = SETTLED_AS.get(score.unit, score.unit)
+    labels, logits = validation.get((score.modality, unit), (np.zeros(0), np.zeros(0)))
     if not len(labels):
         return score
     low, high = venn_abers(labels, logits, score.logit)

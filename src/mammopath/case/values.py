@@ -27,7 +27,8 @@ class Score:
     """What is said of one unit.
 
     Attributes:
-        unit: ``image``, ``breast``, ``patient`` (one modality) or ``both`` (both modalities read together).
+        unit: ``image``, ``slide`` (all of its fields), ``breast``, ``patient`` (one modality) or ``both``
+            (both modalities read together).
         which: image, side or patient.
         modality: of the unit; ``both`` for the last one.
         logit: as the network gave it.
@@ -170,6 +171,8 @@ class SeenImage:
         spots: suspicious regions; empty where the run learnt no lesion map.
         maps: by method.
         sha256: of the file. decoder: what read it.
+        fields: number of fields that a whole slide was read in; 0 for an image that was read at once.
+        unread: fields of a slide that could not be read.
     """
 
     record: Record
@@ -180,6 +183,8 @@ class SeenImage:
     maps: Mapping[str, AttentionMap]
     sha256: str
     decoder: str
+    fields: int = 0
+    unread: tuple[Skipped, ...] = ()
 
     @property
     def mark(self) -> str:
@@ -257,7 +262,13 @@ def _image(seen: SeenImage) -> dict[str, Any]:
         "findings": [_finding(s, seen.maps["lesion"].verdict) for s in seen.spots],
         "sha256": seen.sha256,
         "decoder": seen.decoder,
-    }
+    } | _fields(seen)
+
+
+def _fields(seen: SeenImage) -> dict[str, Any]:
+    """How a whole slide was read; nothing of other images."""
+    unread = [{"where": s.where, "code": s.code, "why": s.why} for s in seen.unread]
+    return {"fields": seen.fields, "unread_fields": unread} if seen.fields else {}
 
 
 def _finding(spot: Spot, verdict: str) -> dict[str, Any]:

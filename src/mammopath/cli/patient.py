@@ -25,7 +25,8 @@ def predict(
         list[str] | None,
         typer.Option(
             "--slide",
-            help="Tissue: a field, read as one picture; PATH:SIDE tells the breast. May be repeated.",
+            help="Tissue: a whole slide, read in fields as the run knows them, or one picture of a field;"
+            " PATH:SIDE tells the breast. May be repeated.",
         ),
     ] = None,
     manifest: Annotated[

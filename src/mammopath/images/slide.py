@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openslide
 from jaxtyping import UInt8
 from PIL import Image
 
@@ -163,6 +164,11 @@ def open_slide(path: Path, spacing: Spacing | None = None) -> Slide:
     slide = Slide(path, found.levels, settled, source, found.bounds, found.kind, found.notes)
     slide._open.append((os.getpid(), reader))
     return slide
+
+
+def is_whole_slide(path: Path) -> bool:
+    """Whether a file is of a slide format (tiled, in levels), and not a picture that is read at once."""
+    return path.is_file() and openslide.OpenSlide.detect_format(path) is not None
 
 
 def _reader_of(path: Path) -> Reader:

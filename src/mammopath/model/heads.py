@@ -66,3 +66,20 @@ class Heads(nn.Module):
             tokens=tokens,
             ordinal=self.ordinal(person_read),
         )
+
+    def patient(
+        self, embedding: Float[Tensor, "n e"], logit: Float[Tensor, " n"]
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, " n"]]:
+        """Malignancy of one patient, or slide, and the share of each of its images in it.
+
+        The same as ``forward`` says of images in one batch, for images that do not fit into one.
+
+        Args:
+            embedding: of the images.
+            logit: of the same.
+        """
+        owner = torch.zeros(len(logit), dtype=torch.long, device=logit.device)
+        if self.image_score == "top_tokens":
+            return logit.mean(), torch.full_like(logit, 1 / len(logit))
+        person, weight = pool_segments(self.images, embedding, owner, 1)
+        return self.malignancy(self.dropout(person)).squeeze(), weight

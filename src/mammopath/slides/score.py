@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mammopath.errors import DataError
 from mammopath.model.network import Network
-from mammopath.model.pooling import pool_segments, pool_streamed
+from mammopath.model.pooling import pool_streamed
 from mammopath.objectives.tasks import image_logit_from_tokens
 from mammopath.slides.store import Features, read_chunks, read_places
 
@@ -83,13 +83,9 @@ def score_slide(network: Network, path: Path, *, chunk: int = CHUNK) -> SlideSco
 @torch.inference_mode()
 def score_patient(network: Network, slides: Sequence[SlideScore]) -> float:
     """Malignancy logit of a patient from all of the slides: their gated-attention mean."""
-    heads = network.of("pathology").heads
-    if heads.image_score == "top_tokens":
-        return float(np.mean([slide.logit for slide in slides]))
     embedding = torch.stack([slide.embedding for slide in slides])
-    owner = torch.zeros(len(slides), dtype=torch.long, device=embedding.device)
-    person, _ = pool_segments(heads.images, embedding, owner, 1)
-    return float(heads.malignancy(person))
+    logit = torch.tensor([slide.logit for slide in slides], device=embedding.device)
+    return float(network.of("pathology").heads.patient(embedding, logit)[0])
 
 
 def _chunks(path: Path, network: Network, chunk: int) -> Iterator[Float[Tensor, "_ d"]]:
