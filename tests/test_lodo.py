@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 import torch
 
+from mammopath import scratch
 from mammopath.bench import prepare_bench
 from mammopath.cohort.loader import Pick, label_table, training_sites, training_steps
 from mammopath.config import dump, parse
@@ -300,6 +301,20 @@ def test_every_output_of_a_study_carries_its_stamp_from_the_first_run_on(done: P
         assert json.loads((folder / "run.json").read_text())["stamp"].startswith(told)
         assert pl.read_parquet_metadata(folder / "predictions.parquet")["stamp"].startswith(told)
     assert json.loads((done / "card.json").read_text())["stamp"].startswith(told)
+
+
+def test_a_study_without_a_transformer_reads_each_image_once_and_stores_no_tokens(
+    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    real = scratch.load_sample
+    monkeypatch.setattr(
+        scratch, "load_sample", lambda record, *a, **k: read.append(record.image_id) or real(record, *a, **k)
+    )
+    lodo(study(phantom, methods=["cnn"], held_out=["site_a", "site_c"], in_domain=False), tmp_path)
+    assert len(lines(tmp_path)) >= 2
+    assert len(read) == len(set(read)) == pl.read_parquet(tmp_path / "cases.parquet").height
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_baseline_names_the_rule_by_which_it_chose_not_that_of_the_study(

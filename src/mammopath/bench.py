@@ -1,8 +1,9 @@
 """A cohort on the bench: readable records, and their views at the cut where the trunk is frozen."""
 
 import multiprocessing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from mammopath.model.network import Network
 from mammopath.model.weights import build_network
 from mammopath.parallel import device_of, processes
 from mammopath.progress import Track, silent
+from mammopath.scratch import small_view
 from mammopath.settings import DataSettings, RunSettings
 from mammopath.slides.cohort import MixedBank, mixed, slide_files, slide_settings
 from mammopath.sources import SOURCES
@@ -112,13 +114,19 @@ def read_cohort(settings: DataSettings) -> Manifest:
 
 
 def prepare_bench(
-    settings: RunSettings, *, cache: Path, strict: bool = False, track: Track = silent
+    settings: RunSettings,
+    *,
+    cache: Path,
+    tokens: bool = True,
+    strict: bool = False,
+    track: Track = silent,
 ) -> Bench:
     """Read the cohort and, with a frozen trunk, fill the store; unreadable images are left out and listed.
 
     Args:
         settings: data, preparation, model.
         cache: folder of stored activations.
+        tokens: False where no run looks through the trunk: images are kept as the small network sees them.
         strict: stop at the first unreadable image.
         track: shows progress.
 
@@ -130,10 +138,14 @@ def prepare_bench(
     if any(map(is_slide, records)):
         slide_settings(settings)  # before anything is read
     network = build_network(settings.model)
-    if network.lower_is_frozen():
+    if not tokens:
+        view = partial(small_view, settings=settings.prepare)
+        bench = _from_images(cohort, records, view, track=track)
+    elif network.lower_is_frozen():
         bench = _from_store(cohort, records, network, settings, cache=cache, track=track)
     else:
-        bench = _from_images(cohort, records, network, settings, track=track)
+        view = partial(plain_view, settings=settings, network=network)
+        bench = _from_images(cohort, records, view, track=track)
     _demand_sources(cohort.records, bench)
     return _demand(bench, strict=strict)
 
@@ -172,15 +184,10 @@ def _from_store(
 
 
 def _from_images(
-    cohort: Manifest,
-    records: Sequence[Record],
-    network: Network,
-    settings: RunSettings,
-    *,
-    track: Track,
+    cohort: Manifest, records: Sequence[Record], view: Callable[[Record], Sample], *, track: Track
 ) -> Bench:
-    """The trunk is trained: plain views are kept in memory."""
-    usable, samples, unread = _samples(records, network, settings, track=track)
+    """Nothing is stored, as the trunk is trained or not there: views are kept in memory."""
+    usable, samples, unread = _samples(records, view, track=track)
     return Bench(usable, [*cohort.skipped, *unread], cohort.fingerprint, cohort.sources, samples=samples)
 
 
@@ -203,15 +210,15 @@ def _present(records: Sequence[Record]) -> tuple[list[Record], list[Skipped]]:
 
 
 def _samples(
-    records: Sequence[Record], network: Network, settings: RunSettings, *, track: Track
+    records: Sequence[Record], view: Callable[[Record], Sample], *, track: Track
 ) -> tuple[list[Record], dict[int, Sample], list[Skipped]]:
-    """Plain views of all records, in memory; for cohorts that train the trunk from images."""
+    """Views of all records that can be read."""
     kept: list[Record] = []
     samples: dict[int, Sample] = {}
     unread: list[Skipped] = []
     for i in track(range(len(records)), "preparing images", len(records)):
         try:
-            samples[len(kept)] = plain_view(records[i], settings, network)
+            samples[len(kept)] = view(records[i])
         except ImageReadError as error:
             unread.append(Skipped(records[i].image_id, error.code, error.why))
             continue

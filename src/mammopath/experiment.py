@@ -27,10 +27,9 @@ from mammopath.paired import FILE as PAIRS
 from mammopath.paired import Reading, pair_table, read_together
 from mammopath.parallel import device_of, threads
 from mammopath.predict import Scores, write_table
-from mammopath.prepare.sample import load_sample
 from mammopath.progress import Track, silent
 from mammopath.runs import save_facts, save_model, writing_folder
-from mammopath.scratch import cnn_scores
+from mammopath.scratch import cnn_scores, small_view
 from mammopath.settings import RunSettings
 from mammopath.trials import Job, fold_table, trials
 from mammopath.types import MODALITIES, Record
@@ -209,7 +208,7 @@ def _cnn(bench: Bench, settings: RunSettings, part: Fold, folder: Path, *, track
     part = _without(part, bench.bags)
     rows = sorted({*part.train, *part.val, *part.test})
     samples = {
-        row: bench.samples.get(row) or load_sample(bench.records[row], settings.prepare, multiple=16).sample
+        row: bench.samples.get(row) or small_view(bench.records[row], settings.prepare)
         for row in track(rows, "preparing images", len(rows))
     }
     scores, trained = cnn_scores(

@@ -79,7 +79,8 @@ def lodo(settings: LodoSettings, out: Path, *, strict: bool = False, track: Trac
     results = out / "results.jsonl"
     with locked(out):
         _keep_config(settings, out)
-        bench = prepare_bench(settings, cache=settings.cache or out / "cache", strict=strict, track=track)
+        cache, tokens = settings.cache or out / "cache", set(settings.methods) != {CNN}
+        bench = prepare_bench(settings, cache=cache, tokens=tokens, strict=strict, track=track)
         bench = stamped(bench, _facts_kept(bench, out))
         write_table(out / "cases.parquet", case_table(bench.records))
         write_text(out / "card.json", json.dumps(card_facts(bench, settings), indent=2))
@@ -93,9 +94,11 @@ def lodo(settings: LodoSettings, out: Path, *, strict: bool = False, track: Trac
 
 
 def _run_all(bench: Bench, settings: LodoSettings, todo: Sequence[Cell], out: Path, *, track: Track) -> None:
-    light = replace(bench, samples={})  # views are prepared again rather than sent between processes
-    work = partial(_run_cell, light, settings, out / "runs")
-    found = in_processes(work, todo, workers=processes(settings.workers, threads=settings.threads))
+    workers = processes(settings.workers, threads=settings.threads)
+    if workers > 1:
+        bench = replace(bench, samples={})  # views are prepared again rather than sent between processes
+    work = partial(_run_cell, bench, settings, out / "runs")
+    found = in_processes(work, todo, workers=workers)
     for _ in track(range(len(todo)), "runs", len(todo)):
         append_cell(out / "results.jsonl", next(found))
 

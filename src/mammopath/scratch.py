@@ -18,7 +18,8 @@ from mammopath.errors import DataError
 from mammopath.metrics.ranking import auc
 from mammopath.predict import Scores
 from mammopath.prepare.augment import apply, draw
-from mammopath.settings import AugmentSettings, TrainSettings
+from mammopath.prepare.sample import load_sample
+from mammopath.settings import AugmentSettings, PrepareSettings, TrainSettings
 from mammopath.tensors import Sample
 from mammopath.types import MODALITIES, Modality, Record
 
@@ -115,6 +116,15 @@ def logits(
     for start in range(0, len(rows), size):
         found += network(*together([samples[r] for r in rows[start : start + size]])).tolist()
     return found
+
+
+def small_view(record: Record, settings: PrepareSettings) -> Sample:
+    """An image as the small network sees it.
+
+    Raises:
+        ImageReadError: it cannot be read.
+    """
+    return shrunk(load_sample(record, settings, multiple=2 ** len(WIDTHS)).sample)
 
 
 def shrunk(sample: Sample) -> Sample:
