@@ -27,6 +27,7 @@ from mammopath.maps.methods import METHODS
 from mammopath.metrics.ood import fit_familiar
 from mammopath.model.network import Network
 from mammopath.model.weights import build_network
+from mammopath.objectives.recipe import LinkRecipe
 from mammopath.prepare.sample import load_sample
 from mammopath.runs import load_run, save_facts, save_model
 from mammopath.settings import ModelSettings, RunSettings
@@ -159,6 +160,21 @@ def test_the_trunk_is_asked_once_for_each_image(
     expected = network.with_tokens(plain)
     torch.testing.assert_close(seen.batch.tokens, expected.tokens, atol=2e-3, rtol=1e-3)
     assert seen.batch.grid.tolist() == expected.grid.tolist()
+
+
+def test_links_are_made_of_what_passed_the_audit_or_was_taught(predictor: Predictor) -> None:
+    taught = predictor.recipe.model_copy(update={"link": LinkRecipe(weight=1.0)})
+    for recipe, first, other in (
+        (predictor.recipe, "relevance", "attention"),
+        (taught, "attention", "relevance"),
+    ):
+        for verdicts, by in (
+            ({}, first),
+            ({"link.relevance": "failed: no gain", "link.attention": "failed: no gain"}, first),
+            ({f"link.{other}": "passed"}, other),
+            ({"link.relevance": "passed", "link.attention": "passed"}, first),
+        ):
+            assert replace(predictor, recipe=recipe, verdicts=verdicts).links_by() == by
 
 
 def test_links_are_drawn_in_both_directions(eager: Predictor, cases: list[Case]) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from mammopath.audit.subjects import targets
+from mammopath.case.links import By
 from mammopath.cohort.loader import collate, label_table
 from mammopath.errors import ImageReadError
 from mammopath.maps.crossmodal import cross_link
@@ -29,8 +30,6 @@ TOP = 5
 
 LEAST = 4
 """Malignant patients with lesions known in both modalities without whom the link cannot be judged."""
-
-By = Literal["relevance", "attention"]
 
 
 @dataclass(frozen=True)

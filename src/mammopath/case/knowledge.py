@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mammopath.case.evidence import Evidence
+from mammopath.case.links import By
 from mammopath.case.scores import Validation
 from mammopath.confidence import Confidence, Settled
 from mammopath.maps.methods import CHEAP, METHODS
@@ -13,6 +14,8 @@ from mammopath.prepare.sample import prepare_fingerprint
 from mammopath.runs import Run, trained, versions
 from mammopath.settings import Unit
 from mammopath.types import Modality
+
+BY: tuple[By, ...] = ("relevance", "attention")
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,16 @@ class Knowledge:
     def methods(self) -> list[str]:
         """Maps that are made; the two that cost nothing always are, as findings and links need them."""
         return [n for n in METHODS if (n in CHEAP or n in self.maps) and self.finds(n)]
+
+    def links_by(self) -> By:
+        """Weights that links are made of: what the latest audit passed, else what training asked for.
+
+        The ingredient ``link`` teaches the attention; without it only the gradient of the fused malignancy
+        ties a region to tissue.
+        """
+        passed: list[By] = [by for by in BY if self.verdicts.get(f"link.{by}") == "passed"]
+        taught: By = "attention" if self.recipe.link.weight > 0 else "relevance"
+        return taught if taught in passed or not passed else passed[0]
 
     def settled(self, modality: Modality, unit: Unit) -> Settled | None:
         """Calibration of a unit."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -22,6 +23,8 @@ from mammopath.types import Modality, Record
 
 TOP = 5
 """Patches that a region points to."""
+
+By = Literal["relevance", "attention"]
 
 OWN, REFERENCE = "this patient", "reference case, not this patient"
 
@@ -101,9 +104,16 @@ class Side:
         return next(p.map for p in self.pieces if p.map.image_id == image).box(row, column)
 
 
-def own_links(cross: CrossLink, mammogram: Side, tissue: Side) -> Links:
-    """Links within one patient, by relevance; by attention where nothing raises the malignancy."""
-    by = "relevance" if bool(cross.relevance.sum() > 0) else "attention"
+def own_links(cross: CrossLink, mammogram: Side, tissue: Side, *, by: By) -> Links:
+    """Links within one patient.
+
+    Args:
+        cross: of the patient.
+        mammogram: one side of it.
+        tissue: the other.
+        by: which weights; in place of relevance, attention where nothing raises the malignancy.
+    """
+    by = by if bool(cross.relevance.sum() > 0) else "attention"
     weight = cross.relevance if by == "relevance" else cross.attention
     forth = [
         _link(spot, weight, cross.mammogram, cross.pathology, mammogram, tissue)

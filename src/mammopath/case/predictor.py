@@ -254,7 +254,7 @@ class Predictor(Knowledge):
             return Links(why="the run did not learn to read both modalities together (model.fusion)")
         else:
             cross = cross_link(self.run.network, {m: s.batch for m, s in near.items()})
-            found = own_links(cross, near["mammogram"], near["pathology"])
+            found = own_links(cross, near["mammogram"], near["pathology"], by=self.links_by())
         return replace(found, verdict=self.verdicts.get(f"link.{found.by}", UNTESTED))
 
 
