@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from mammopath.audit.pairs import By, Person, hit_table, summary
+from mammopath.audit.pairs import Person, hit_table, summary
 from mammopath.bench import Bench, prepare_bench
+from mammopath.case.links import By
 from mammopath.case.values import plain
 from mammopath.cohort.loader import Pick, label_table
 from mammopath.cohort.splits import fold

@@ -8,9 +8,10 @@ from typing import Any
 
 from mammopath import RESEARCH_USE_ONLY
 from mammopath.audit.figures import MapFigures, figures
-from mammopath.audit.pairs import LEAST, By, LinkFigures, link_figures, people
+from mammopath.audit.pairs import LEAST, LinkFigures, link_figures, people
 from mammopath.audit.shuffled import shuffled
 from mammopath.audit.subjects import subjects
+from mammopath.case.links import By
 from mammopath.case.values import plain
 from mammopath.case.verdicts import FILE
 from mammopath.cohort import manifest as table_of
