@@ -92,7 +92,7 @@ METHODS: dict[str, Recipe] = {
     "align": Recipe(caption="Contrast of the modalities, same patient else same label", align=_SUPCON),
     "align_patient": Recipe(
         caption="Contrast of the modalities, true pairs alone (InfoNCE)",
-        align=AlignRecipe(kind="infonce", pairing=("same_patient",)),
+        align=AlignRecipe(kind="infonce", pairing=("same_patient",), memory=0),
     ),
     "align_label": Recipe(
         caption="Contrast of the modalities, same label alone",

@@ -103,7 +103,8 @@ class AlignRecipe(Settings):
     permuted_label: bool = False
     """Control: partners are shuffled, so that nothing true is left to learn."""
     memory: int = Field(256, ge=0)
-    """Patients of each modality that are remembered from earlier batches; 0 uses the batch alone."""
+    """Patients of each modality that are remembered from earlier batches; 0 uses the batch alone. True pairs
+    alone want 0: heads at the start of training move too fast for what is remembered to stay a rival."""
     temperature: float = Field(0.07, gt=0)
     """At the start; learned, and never below 0.01."""
     bias: float = -10.0
