@@ -1,17 +1,18 @@
 """Films in tiles against whole films, across two mammography sites: the two studies, and one table of both.
 
-    python benchmarks/small_lesions.py --out runs/small_lesions [--films 120] [--seeds 0 1 2] [--methods erm ...]
+    python benchmarks/small_lesions.py --out runs/small_lesions [--films 120] [--seeds 0 1 2]
 
-The recipe of Shen et al. 2019 (Scientific Reports 9:12495) in the form of configs/small_lesions.yaml: films at
-twice the resolution in tiles, lesion outlines where a site has them, an image's score from its lesion map
+The recipe of Shen et al. 2019 (Scientific Reports 9:12495) in the form of configs/small_lesions.yaml: films
+at twice the resolution in tiles, lesion outlines where a site has them, an image's score from its lesion map
 (``top_tokens``). The other study reads whole films at half that resolution; sites, films, folds, methods and
-seeds are the same. Prints JSON and a Markdown table: AUC at the site left out, mean over seeds, and tiles minus
-whole films on the same patients (patient bootstrap, 2,000 draws).
+seeds are the same. Prints JSON and a Markdown table: AUC at the site left out, mean over seeds, and tiles
+minus whole films on the same patients (patient bootstrap, 2,000 draws).
 """
 
 import argparse
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ READINGS = {
     "tiles": [],
     "whole": ["prepare.mammogram={height: 448, width: 224}", "model.tile={}"],
 }
+METHODS = ["logreg", "erm", "lesion", "multitask", "top_tokens"]
 SHOWN = ("pointing_lesion", "pointing_attention", "pointing_chance")
 
 Row = dict[str, Any]
@@ -43,9 +45,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/small_lesions"))
     parser.add_argument("--films", type=int, default=400, help="of a site, drawn by patient")
     parser.add_argument("--seeds", nargs="+", default=["0", "1", "2"])
-    parser.add_argument(
-        "--methods", nargs="+", default=["logreg", "erm", "lesion", "multitask", "top_tokens"]
-    )
+    parser.add_argument("--methods", nargs="+", default=METHODS)
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
     shared = [f"data.limit={args.films}", f"workers={args.workers}", f"cache={args.out / 'cache'}"]
@@ -70,8 +70,8 @@ def compared(out: Path, methods: list[str]) -> Iterator[Row]:
             told: Row = {"site": site, "method": method, "films": len(truth)}
             told |= {"patients": truth["patient"].n_unique(), "malignant": int(labels.sum())}
             for number, name in enumerate(READINGS):
-                told[name] = vars(found.interval(number)) | pointing(out / name, site, method)
-            yield told | {"difference": vars(found.difference(0, 1))}
+                told[name] = asdict(found.interval(number)) | pointing(out / name, site, method)
+            yield told | {"difference": asdict(found.difference(0, 1))}
 
 
 def scored(runs: Path, site: str, method: str) -> pl.DataFrame:
@@ -108,7 +108,7 @@ def table(rows: list[Row]) -> str:
     for r in rows:
         gap = r["difference"]
         cells = [f"{r['site']}, {r['films']} films", f"`{r['method']}`", shown(r["tiles"]), shown(r["whole"])]
-        cells += [f"{gap['value']:+.2f} [{gap['low']:+.2f}, {gap['high']:+.2f}]", f"{gap['p_value']:.2f}"]
+        cells += [f"{gap['value']:+.2f} [{gap['low']:+.2f}, {gap['high']:+.2f}]", f"{gap['p']:.2f}"]
         cells += [told(r["tiles"]["pointing_lesion"]), told(r["whole"]["pointing_lesion"])]
         lines.append("| " + " | ".join([*cells, told(r["tiles"]["pointing_chance"])]) + " |")
     return "\n".join(lines)
