@@ -1,17 +1,21 @@
 """Every method of the table through the real loop: what it declares runs, and all that it trains moves."""
 
+import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 from mammopath.bench import Bench, prepare_bench
-from mammopath.cohort.splits import fold
+from mammopath.cohort.splits import Fold, fold
 from mammopath.config import parse
 from mammopath.objectives.methods import METHODS, method_recipe
+from mammopath.paired import read_together, true_pairs
 from mammopath.phantom.cohort import PhantomSettings
 from mammopath.phantom.generate import generate
 from mammopath.progress import silent
 from mammopath.settings import LodoSettings
 from mammopath.trials import VALLEY, Fitted, Job, averaging, trials
+from mammopath.types import MODALITIES
 
 MODEL = {"readout": {"mammogram": [2], "pathology": [2]}, "adapter_width": 4, "pool_width": 8}
 SMALL = {
@@ -91,6 +95,40 @@ def test_a_run_from_the_probe_is_never_selected_below_it(bench: tuple[Bench, Lod
     assert start.best.step == 0
     assert trained.best.score >= start.best.score > 0.6
     assert trained.counters["probe mammogram"] == trained.counters["probe pathology"] == 1
+
+
+@pytest.mark.parametrize("method", ["erm", "late_fusion", "multitask"])
+def test_a_run_that_fuses_is_selected_by_images_and_by_patients_read_together(
+    bench: tuple[Bench, LodoSettings], method: str
+) -> None:
+    cohort, settings = bench
+    part = fold(cohort.records, held_out="site_c", validation=0.3, test_share=0.3, seed=0)
+    recipe, rows = method_recipe(method, {}), []
+    (one,) = trials(Job(cohort, settings, part, recipe, silent), log=rows.append)
+    images = (rows[-1]["val_auc_mammogram"] + rows[-1]["val_auc_pathology"]) / 2
+    if method == "erm":
+        assert "val_auc_together" not in rows[-1]
+        assert one.best.score == pytest.approx(images)
+        return
+    assert one.best.score == pytest.approx((images + rows[-1]["val_auc_together"]) / 2)
+    assert rows[-1]["val_auc_together"] == pytest.approx(auc_together(cohort, settings, one, part, method))
+
+
+def auc_together(cohort: Bench, settings: LodoSettings, one: Fitted, part: Fold, method: str) -> float:
+    """Mean AUC over the training sites of their validation patients, read together by a trained network."""
+    job = Job(cohort, settings, part, method_recipe(method, {}), silent)
+    scores = job.score(one.network, rows=part.val)
+    if method == "late_fusion":
+        said = dict(zip(scores.rows.tolist(), scores.patient_logit.tolist(), strict=True))
+        pairs = true_pairs(cohort.records, part.val)
+        read = {(p.site, p.key): sum(said[p.rows[m][0]] for m in MODALITIES) for p in pairs}
+    else:
+        bank = job.bank(one.network)
+        read = {k: r.logit for k, r in read_together(one.network, bank, cohort.records, part.val).items()}
+    truth = {(r.domain, r.pair_key): r.malignant for r in cohort.records}
+    keys = [[k for k in read if k[0] == site] for site in ("site_a", "site_b")]
+    assert sum(map(len, keys)) == len(read) > 0, "nobody of the site that is left out"
+    return float(np.mean([roc_auc_score([truth[k] for k in own], [read[k] for k in own]) for own in keys]))
 
 
 def test_swad_validates_often_enough_to_see_a_valley(bench: tuple[Bench, LodoSettings]) -> None:

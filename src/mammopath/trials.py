@@ -1,7 +1,8 @@
 """The trials of one run: the ways to train that its method tries, each from the same start on one fold."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 import torch
@@ -15,6 +16,7 @@ from mammopath.model.network import Network
 from mammopath.model.weights import build_network
 from mammopath.objectives.objective import Objective
 from mammopath.objectives.recipe import Recipe, Trial
+from mammopath.paired import pair_table, read_together, true_pairs
 from mammopath.parallel import device_of
 from mammopath.predict import Scores, predict, prediction_table
 from mammopath.progress import Track
@@ -144,14 +146,29 @@ def _fitted(job: Job, train: TrainSettings, log: Callable[[Row], None]) -> Fitte
 
 def _validate(job: Job) -> Callable[[Network], Mapping[str, float]]:
     chosen = job.test if job.settings.select == "oracle" else job.val
+    fuses = job.recipe.tasks.fusion > 0 and bool(true_pairs(job.bench.records, job.train))
 
     def validate(network: Network) -> dict[str, float]:
         scores = job.score(network, rows=chosen)
         table = fold_table(job.bench.records, job.part, scores, all_val=True)
         by_modality = {f"val_auc_{m}": source_val_auc(table, Units(), m) for m in job.sites}
-        return {"score": source_val_auc(table, Units())} | by_modality
+        images = source_val_auc(table, Units())
+        together = _val_auc_together(job, network, scores, chosen) if fuses else math.nan
+        if math.isnan(together):
+            return {"score": images} | by_modality
+        return {"score": (images + together) / 2, "val_auc_together": together} | by_modality
 
     return validate
+
+
+def _val_auc_together(job: Job, network: Network, scores: Scores, rows: Sequence[int]) -> float:
+    """AUC of the patients with both modalities, read as the method reads them; NaN where there are none."""
+    records, precision = job.bench.records, job.settings.train.precision
+    fused = {}
+    if network.fusion is not None:
+        fused = read_together(network, job.bank(network), records, rows, precision=precision)
+    table = pair_table(records, replace(job.part, val=tuple(rows), test=()), scores, fused)
+    return source_val_auc(table, Units()) if table.height else math.nan
 
 
 def _tried(train: TrainSettings, trial: Trial) -> TrainSettings:
