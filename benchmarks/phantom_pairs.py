@@ -1,12 +1,12 @@
 """What true pairs are worth: patients of a left-out phantom hospital search their partner. JSON and tables.
 
-    python benchmarks/phantom_pairs.py --out runs/pairs [--patients 120] [--workers 2] [KEY=VALUE ...]
+    python benchmarks/phantom_pairs.py --out runs/pairs [--patients 120] [--workers 2] [--set K=V]
 
 Each patient's images of one modality rank those of the other modality of the hospital's patients. The
 precision of the own partner (one over its rank, mean of both directions) is told among all patients, among
 those of the same label, and among those of the same label who carry the phantom's meaningless mark, or do
 not, as the patient does: there only `fibrosis` and `form` are left to know a patient by. Means and standard
-deviations over seeds; differences between methods on the same patients and seeds. KEY=VALUE changes the
+deviations over seeds; differences between methods on the same patients and seeds. ``--set`` changes the
 configuration. Synthetic, never clinical.
 """
 
@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/pairs"))
     parser.add_argument("--patients", type=int, default=120)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("changes", nargs="*", metavar="KEY=VALUE")
+    parser.add_argument("--set", action="append", default=[], dest="changes", metavar="KEY=VALUE")
     args = parser.parse_args()
     cohort = args.out / "cohort"
     if not (cohort / TRUTH).exists():
@@ -159,7 +159,7 @@ def judged(method: str, seed: int, read: dict[str, People], search: dict[str, Pe
     """Precision of the own partner, and how well a ridge reads the trait off at the left-out site."""
     groups = {
         (name, gallery): search[name].groups(common)
-        for name in ("val", "test")
+        for name in search
         for gallery, common in GALLERIES.items()
     }
     return Searched(
@@ -278,12 +278,13 @@ def weighted_mean(values: Float[np.ndarray, " n"]) -> Statistic:
 
 def table(rows: Sequence[Row]) -> str:
     """A Markdown table: a row for each method, precision of the own partner by gallery, and the trait."""
-    head = ["method", "training hospitals' validation, same label: precision ± SD (chance)"]
-    head += [f"left out, {gallery}: precision ± SD (chance)" for gallery in GALLERIES]
+    head = ["method", "training patients, label: precision ± SD (chance)", "their validation"]
+    head += [f"left out, {gallery}" for gallery in GALLERIES]
     head.append(f"`{TRAIT}` read off: correlation, mammogram and tissue")
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     for row in rows:
-        cells = [shown(row, name) for name in ("val: label", *(f"test: {gallery}" for gallery in GALLERIES))]
+        cells = [shown(row, name) for name in ("train: label", "val: label")]
+        cells += [shown(row, f"test: {gallery}") for gallery in GALLERIES]
         cells.append(" and ".join(f"{row[TRAIT][m]:.2f}" for m in MODALITIES))
         lines.append(f"| `{row['method']}` | " + " | ".join(cells) + " |")
     return "\n".join(lines)
