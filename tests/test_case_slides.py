@@ -193,6 +193,17 @@ def test_a_slide_of_glass_is_not_used_and_the_rest_of_the_case_is(
         scaled(case_of_files([], [glass], "p"))
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="only Linux lists the files of a process")
+def test_no_slide_stays_open(scaled: Predictor, core: Path) -> None:
+    def times_open() -> int:
+        links = Path("/proc/self/fd").iterdir()
+        return sum(link.exists() and link.resolve() == core for link in links)
+
+    before = times_open()
+    scaled(case_of_files([], [core], "p"))
+    assert times_open() == before
+
+
 def test_a_picture_is_no_slide(core: Path, tmp_path: Path) -> None:
     Image.new("RGB", (64, 64), (200, 120, 160)).save(tmp_path / "field.tif")
     assert is_whole_slide(core)

@@ -67,14 +67,14 @@ def _unused(record: Record, run: Run) -> Skipped | None:
 
 
 def _opened(record: Record, run: Run) -> WholeSlide:
-    """A slide with its fields over tissue.
+    """A slide with its fields over tissue, closed: reading opens it again.
 
     Raises:
         ImageReadError: it cannot be opened, has no spacing, or shows no tissue.
     """
-    slide = open_slide(record.path, record.spacing)
-    found = find_tissue(slide)
-    laid = mosaic(slide, found, run.settings.prepare.pathology, multiple=run.network.cell("pathology"))
+    settings, multiple = run.settings.prepare.pathology, run.network.cell("pathology")
+    with open_slide(record.path, record.spacing) as slide:
+        laid = mosaic(slide, find_tissue(slide), settings, multiple=multiple)
     if not len(laid):
         raise ImageReadError(record.path, "no tissue was found on this slide", code="pixels")
     source = record.spacing_source if record.spacing else slide.spacing_source

@@ -64,7 +64,8 @@ class Scan:
 
     def samples(self) -> list[Sample]:
         """The most suspicious fields, read once more."""
-        return [self.whole.mosaic.sample(self.whole.slide, number) for number in self.told]
+        with self.whole.slide as slide:
+            return [self.whole.mosaic.sample(slide, number) for number in self.told]
 
 
 @dataclass(frozen=True)
