@@ -43,11 +43,10 @@ from mammopath.cohort.splits import fold
 from mammopath.cohort.store import Stored
 from mammopath.config import parse
 from mammopath.demo import demo_settings
-from mammopath.features import SampleBank, augmented, plain_view
+from mammopath.features import HIDDEN, SampleBank, augmented, plain_view
 from mammopath.lodo import lodo
 from mammopath.phantom.cohort import PhantomSettings
 from mammopath.phantom.generate import TRUTH, generate
-from mammopath.prepare.augment import hide_middle
 from mammopath.runs import Run, load_run
 from mammopath.settings import AdaptSettings, GuardSettings
 from mammopath.site_stream import style_numbers
@@ -107,7 +106,7 @@ SHIFTS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class Case:
-    """One image: its row, and what comes of it at the cut: plain, in other styles, with its middle hidden."""
+    """An image: its row, and its views at the cut: plain, in other styles and, if need be, hidden."""
 
     row: int
     views: Sequence[Stored]
@@ -120,8 +119,8 @@ def main() -> None:
     parser.add_argument("folders", nargs="*", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--phantom", type=Path, default=None)
-    parser.add_argument("--patients", type=int, default=48)
-    parser.add_argument("--cases", type=int, default=192)
+    parser.add_argument("--patients", type=int, default=96)
+    parser.add_argument("--cases", type=int, default=96)
     parser.add_argument("--methods", nargs="+", default=[m for m in ADAPTATIONS if m != "none"])
     parser.add_argument("--shifts", nargs="+", default=list(SHIFTS))
     parser.add_argument("--modes", nargs="+", default=["online", "calibrate"])
@@ -176,13 +175,16 @@ def stress(run: Run, args: argparse.Namespace) -> None:
     rows = balanced(records, [r for r in part.test if records[r].modality == kind], args.cases)
     images = {row: plain_view(records[row], told, run.network) for row in rows}
     done = {tuple(line[name] for name in SETUP) for line in lines_of(args.out)}
+    hidden = any(ADAPTATIONS[method].needs_hidden for method in args.methods)
+    numbers = [*style_numbers(STYLED), *([HIDDEN] if hidden else [])]
     named = {"run": run.folder.name, "modality": kind, "cases": args.cases, "rate": args.rate}
     for shift in args.shifts:
         setups = [named | {"shift": shift} | way for way in ways(args.methods, args.modes)]
         wanted = [one for one in setups if tuple(one[name] for name in SETUP) not in done]
         if wanted:
             cases = [
-                Case(row, at_cut(run, records[row], image, SHIFTS[shift])) for row, image in images.items()
+                Case(row, at_cut(run, records[row], through(image, SHIFTS[shift]), numbers))
+                for row, image in images.items()
             ]
             with args.out.open("a") as file:
                 for line in streams(run, cases, wanted, labels=labels, facts=facts):
@@ -203,15 +205,18 @@ def balanced(records: Sequence[Record], rows: Sequence[int], cases: int) -> list
     return sorted(int(r) for own in classes for r in rng.permutation(own)[: cases // 2])
 
 
-def at_cut(run: Run, record: Record, sample: Sample, shift: Callable[[Tensor], Tensor]) -> list[Stored]:
-    """An image through a shift and the lower trunk: plain, in other styles, with its middle hidden."""
-    moved = replace(sample, image=shift(sample.image).clamp(0, 1) * sample.valid)
-    styled = [augmented(moved, record, number, run.settings) for number in style_numbers(STYLED)]
-    views, cell = [moved, *styled, hide_middle(moved)], run.network.cell(record.modality)
+def through(sample: Sample, shift: Callable[[Tensor], Tensor]) -> Sample:
+    """The image changed, within its range and its breast or tissue."""
+    return replace(sample, image=shift(sample.image).clamp(0, 1) * sample.valid)
+
+
+def at_cut(run: Run, record: Record, sample: Sample, numbers: Sequence[int]) -> list[Stored]:
+    """An image as it is, and its views of these numbers, behind the lower trunk."""
+    views = [sample, *(augmented(sample, record, number, run.settings) for number in numbers)]
+    cell, nothing = run.network.cell(record.modality), torch.zeros(0, 0)
     with torch.no_grad():
         tokens = run.network.lower(views, record.modality)
     masks = [token_masks(view, cell) for view in views]
-    nothing = torch.zeros(0, 0)
     return [Stored(t, m.valid, m.lesion, nothing, m.grid) for t, m in zip(tokens, masks, strict=True)]
 
 
@@ -256,8 +261,8 @@ def batches(labels: Labels, cases: Sequence[Case], *, size: int) -> list[Views]:
     found = []
     for part in parts:
         rows, sides = [case.row for case in part], zip(*(case.views for case in part), strict=True)
-        plain, *styled, hidden = (collate(labels, rows, views) for views in sides)
-        found.append(Views(plain, tuple(styled), hidden))
+        plain, *others = (collate(labels, rows, views) for views in sides)
+        found.append(Views(plain, tuple(others[:STYLED]), *others[STYLED:]))
     return found
 
 
