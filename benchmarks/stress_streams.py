@@ -21,7 +21,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,9 @@ SETUP = ("run", "modality", "shift", "cases", "rate", "mode", "size", "order", "
 Setup = dict[str, Any]
 """One stream: how it is made and, once it is through, what came of it."""
 
+Case = tuple[int, Sequence[Stored]]
+"""An image: its row, and its views at the cut: plain, in other styles and, if need be, hidden."""
+
 
 def blurred(image: Tensor) -> Tensor:
     """A box of five pixels, twice."""
@@ -104,14 +107,6 @@ SHIFTS: dict[str, Callable[[Tensor], Tensor]] = {
 """Changes of images in [0, 1]; what leaves the range is cut off."""
 
 
-@dataclass(frozen=True)
-class Case:
-    """An image: its row, and its views at the cut: plain, in other styles and, if need be, hidden."""
-
-    row: int
-    views: Sequence[Stored]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -125,9 +120,7 @@ def main() -> None:
     parser.add_argument("--shifts", nargs="+", default=list(SHIFTS))
     parser.add_argument("--modes", nargs="+", default=["online", "calibrate"])
     parser.add_argument("--modality", choices=("mammogram", "pathology"), default=None)
-    parser.add_argument(
-        "--rate", type=float, default=None, help="learning rate in place of each method's own"
-    )
+    parser.add_argument("--rate", type=float, default=None, help="in place of each method's own")
     args = parser.parse_args()
     torch.set_num_threads(1)
     runs = [run for folder in args.folders for run in runs_of(folder)]
@@ -161,13 +154,8 @@ def phantom_run(folder: Path, patients: int) -> Path:
 def stress(run: Run, args: argparse.Namespace) -> None:
     """Write a line for each stream of a run that the file does not hold yet."""
     records, told = read_cohort(run.settings.data).records, run.settings
-    part = fold(
-        records,
-        held_out=run.facts["held_out"],
-        validation=told.data.validation,
-        test_share=told.data.test_share,
-        seed=told.seed,
-    )
+    shares = {"validation": told.data.validation, "test_share": told.data.test_share}
+    part = fold(records, held_out=run.facts["held_out"], seed=told.seed, **shares)
     kind = args.modality or records[part.test[0]].modality
     labels = label_table(records, run.facts["sites"])
     bank = SampleBank(records, labels, told, run.network)
@@ -183,7 +171,7 @@ def stress(run: Run, args: argparse.Namespace) -> None:
         wanted = [one for one in setups if tuple(one[name] for name in SETUP) not in done]
         if wanted:
             cases = [
-                Case(row, at_cut(run, records[row], through(image, SHIFTS[shift]), numbers))
+                (row, at_cut(run, records[row], through(image, SHIFTS[shift]), numbers))
                 for row, image in images.items()
             ]
             with args.out.open("a") as file:
@@ -224,7 +212,7 @@ def streams(
     run: Run, cases: Sequence[Case], setups: Sequence[Setup], *, labels: Labels, facts: SourceFacts
 ) -> Iterator[Setup]:
     """Adapt as each setup says; batches and the source's answers are made once for those that share them."""
-    truth = labels.malignant[[case.row for case in cases]].numpy()
+    truth = labels.malignant[[row for row, _ in cases]].numpy()
     for way, group in itertools.groupby(setups, lambda one: (one["mode"], one["size"], one["order"])):
         places, started = ORDERS[way[2]](truth), time.monotonic()
         stream = batches(labels, [cases[i] for i in places], size=way[1])
@@ -260,7 +248,7 @@ def batches(labels: Labels, cases: Sequence[Case], *, size: int) -> list[Views]:
     parts = [cases[i : i + size] for i in range(0, len(cases), size)]
     found = []
     for part in parts:
-        rows, sides = [case.row for case in part], zip(*(case.views for case in part), strict=True)
+        rows, sides = [row for row, _ in part], zip(*(views for _, views in part), strict=True)
         plain, *others = (collate(labels, rows, views) for views in sides)
         found.append(Views(plain, tuple(others[:STYLED]), *others[STYLED:]))
     return found
@@ -293,15 +281,18 @@ def summary(lines: Sequence[Setup]) -> list[Setup]:
     rows = []
     for key in sorted({tuple(str(line[name]) for name in names) for line in lines}):
         mine = [line for line in lines if tuple(str(line[name]) for name in names) == key]
-        losses = [line["loss"] for line in mine]
-        rows.append(
-            dict(zip(names, key, strict=True))
-            | {"streams": len(mine), "worst": max(losses), "best": min(losses)}
-            | {"mean": round(statistics.fmean(losses), 4)}
-            | {"hurt": sum(loss > HALF_A_POINT for loss in losses)}
-            | {"gained": sum(loss < -HALF_A_POINT for loss in losses)}
-            | {"one_class": sum(map(collapsed, mine)), "changed": sum(line["adapted"] > 0 for line in mine)}
-        )
+        losses, worst = [line["loss"] for line in mine], max(mine, key=lambda line: line["loss"])
+        found = {
+            "streams": len(mine),
+            "worst": worst["loss"],
+            "worst_at": [worst[name] for name in ("shift", "size", "order")],
+            "mean": round(statistics.fmean(losses), 4),
+            "hurt": sum(loss > HALF_A_POINT for loss in losses),
+            "gained": sum(loss < -HALF_A_POINT for loss in losses),
+            "one_class": sum(map(collapsed, mine)),
+            "changed": sum(line["adapted"] > 0 for line in mine),
+        }
+        rows.append(dict(zip(names, key, strict=True)) | found)
     return rows
 
 
