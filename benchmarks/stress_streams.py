@@ -54,9 +54,6 @@ from mammopath.tensors import Sample
 from mammopath.types import Record
 
 HALF_A_POINT = 0.005
-ONE_CLASS = 0.98
-"""So many calls of one class are a collapse, unless the source calls so too."""
-
 STYLED = 2
 WAYS = [("online", 1), ("online", 2), ("online", 16), ("calibrate", 16)]
 ORDERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -276,7 +273,7 @@ def outcome(truth: np.ndarray, source: np.ndarray, done: Adapted) -> Setup:
 
 
 def summary(lines: Sequence[Setup]) -> list[Setup]:
-    """What streams lose at worst, and how many lose half a point or end in one class, for each method."""
+    """What streams lose at worst, and how many lose or gain half a point, for each method."""
     names = ("run", "modality", "cases", "rate", "mode", "method", "guard")
     rows = []
     for key in sorted({tuple(str(line[name]) for name in names) for line in lines}):
@@ -289,17 +286,10 @@ def summary(lines: Sequence[Setup]) -> list[Setup]:
             "mean": round(statistics.fmean(losses), 4),
             "hurt": sum(loss > HALF_A_POINT for loss in losses),
             "gained": sum(loss < -HALF_A_POINT for loss in losses),
-            "one_class": sum(map(collapsed, mine)),
             "changed": sum(line["adapted"] > 0 for line in mine),
         }
         rows.append(dict(zip(names, key, strict=True)) | found)
     return rows
-
-
-def collapsed(line: Setup) -> bool:
-    """Whether calls are of one class that were not so before."""
-    before, after = (max(share, 1 - share) for share in (line["source_called"], line["called"]))
-    return bool(after >= ONE_CLASS > before)
 
 
 if __name__ == "__main__":
