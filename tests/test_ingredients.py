@@ -1,5 +1,7 @@
 """Every method of the table through the real loop: what it declares runs, and all that it trains moves."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -70,6 +72,21 @@ def test_what_a_method_declares_runs_and_what_it_trains_moves(
         assert ups
         assert all(bool(p.any()) for p in ups)
         assert all(bool(torch.isfinite(p).all()) for p in one.network.parameters())
+
+
+@pytest.mark.parametrize("method", ["multitask", "full", "top_tokens", "late_fusion"])
+def test_in_a_cohort_of_films_alone_what_joins_the_modalities_stands_idle_and_says_so(
+    bench: tuple[Bench, LodoSettings], method: str
+) -> None:
+    cohort, settings = bench
+    films = [i for i, r in enumerate(cohort.records) if r.modality == "mammogram"]
+    alone = replace(cohort, records=[cohort.records[i] for i in films], keys=[cohort.keys[i] for i in films])
+    for one in fitted((alone, settings), method, readout={"mammogram": (2,)}):
+        assert one.network.fusion is None
+        declared = set(one.counters) & {"fusion", "align"}
+        assert declared == set(one.idle) & {"fusion", "align"}
+        assert all(one.counters[name] == 0 for name in declared)
+        assert method == "top_tokens" or declared
 
 
 def test_the_attention_over_a_patients_images_is_trained(bench: tuple[Bench, LodoSettings]) -> None:

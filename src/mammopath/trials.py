@@ -188,7 +188,10 @@ def _objective(network: Network, job: Job, train: TrainSettings) -> Objective:
 
 
 def _model(settings: ModelSettings, recipe: Recipe) -> ModelSettings:
-    """A method that reads both modalities together, or the lesion map, needs the part that does."""
-    fuses = recipe.tasks.fusion > 0 and recipe.tasks.fusion_kind == "cross"
+    """A method that reads both modalities together, or the lesion map, needs the part that does.
+
+    In a network of one modality there is nothing to fuse; the run tells that the ingredient stood idle.
+    """
+    fuses = recipe.tasks.fusion > 0 and recipe.tasks.fusion_kind == "cross" and len(settings.readout) > 1
     score = settings.image_score if recipe.tasks.image_score == "pooled" else recipe.tasks.image_score
     return settings.model_copy(update={"fusion": settings.fusion or fuses, "image_score": score})
