@@ -224,6 +224,28 @@ def tissue_everywhere(slide: Slide) -> Tissue:
     return Tissue(np.ones((64, 64), bool), frame, 8.0, picture, "good", 1.0, 0.0, 1.0, 0)
 
 
+def test_what_lies_beyond_a_slide_is_padding_and_no_finding(scaled: Predictor, core: Path) -> None:
+    """Eleven fields of 96 pixels are wider than the slide's 1,024; every region counts as suspicious."""
+    slide = open_slide(core)
+    whole = mosaic(slide, tissue_everywhere(slide), scaled.run.settings.prepare.pathology, multiple=8)
+    corner = whole.sample(slide, 0)
+    assert whole.grid == (11, 11)
+    assert corner.valid.sum() == (48 - 8) ** 2
+    assert corner.valid[8:, 8:].all()
+    assert corner.image[:, :8].sum() == 0
+    assert whole.sample(slide, 60).valid.all()
+    said = scaled(case_of_files([], [core], "p")).images[0]
+    for spot in said.spots:
+        assert spot.box[2] - spot.box[0] > 1
+        assert spot.box[3] - spot.box[1] > 1
+
+
+def test_a_slides_own_spacing_wins_over_what_is_told_for_all(core: Path, tmp_path: Path) -> None:
+    (own,) = case_of_files([], [core], spacing={"pathology": Spacing.square(9.0)}).records
+    assert own.spacing.um_x == pytest.approx(UM)
+    assert own.spacing_source == "header"
+
+
 @given(
     width=st.integers(20, 3000),
     height=st.integers(20, 3000),

@@ -10,7 +10,9 @@ from mammopath.case.values import Case
 from mammopath.cohort.manifest import Manifest
 from mammopath.errors import ConfigError, DataError, ImageReadError
 from mammopath.images.read import Header, assumes_mg, read_header
-from mammopath.types import MODALITIES, Modality, Record, Spacing
+from mammopath.images.slide import is_whole_slide
+from mammopath.sources import slides
+from mammopath.types import MODALITIES, Modality, Record, Skipped, Spacing
 
 MARKED = re.compile(r"(?P<path>.+?):(?P<side>[LR]?)(:(?P<view>[A-Z]*))?")
 """A file with its side and view: ``scan.png:L:CC``; or with its side alone: ``core.png:L``."""
@@ -74,7 +76,7 @@ def case_of_files(
     paths = [file.path for file, _ in files]
     if twice := [p for p in paths if paths.count(p) > 1]:
         raise DataError(f"{twice[0]} is named twice; name each image once")
-    headers = [_header(path) for path in paths]
+    headers = [_header(file.path, modality) for file, modality in files]
     told = next((h.patient for h in headers if h and h.patient), "")
     name = name or told or paths[0].stem
     records = [_record(f, m, h, name) for (f, m), h in zip(files, headers, strict=True)]
@@ -102,7 +104,7 @@ def checked(case: Case) -> Case:
     """
     if not case.records:
         raise DataError(f"{case.name}: a case needs at least one image")
-    headers = [_header(r.path, assume_mg=assumes_mg(r)) for r in case.records]
+    headers = [_header(r.path, r.modality, assume_mg=assumes_mg(r)) for r in case.records]
     people = {h.patient for h in headers if h and h.patient}
     if len(people) > 1:
         raise DataError(f"{case.name}: files of several patients are mixed: {', '.join(sorted(people))}")
@@ -138,7 +140,10 @@ def _completed(record: Record, header: Header | None, name: str) -> Record:
     )
 
 
-def _header(path: Path, *, assume_mg: bool = False) -> Header | None:
+def _header(path: Path, modality: Modality, *, assume_mg: bool = False) -> Header | None:
+    if modality == "pathology" and is_whole_slide(path):
+        found = slides.read_header(path)
+        return None if isinstance(found, Skipped) else Header(*found.size, spacing=found.spacing)
     try:
         return read_header(path, assume_mg=assume_mg)
     except ImageReadError:

@@ -14,6 +14,8 @@ from mammopath.prepare.tissue import find_tissue
 from mammopath.runs import Run
 from mammopath.types import Record, Skipped
 
+_NO_SPACING = "tell it with --spacing-um, or in the manifest"
+
 Read = tuple[Record, Prepared]
 """A record of the case, and its prepared image."""
 
@@ -55,7 +57,8 @@ def read_case(case: Case, run: Run) -> Files:
 
 def not_read(record: Record, error: ImageReadError) -> Skipped:
     """A file of a case that cannot be used, and what to do about it."""
-    return Skipped(record.image_id, error.code, f"{error.why}; {error.hint}" if error.hint else error.why)
+    hint = _NO_SPACING if error.code == "geometry" and record.modality == "pathology" else error.hint
+    return Skipped(record.image_id, error.code, f"{error.why}; {hint}" if hint else error.why)
 
 
 def _unused(record: Record, run: Run) -> Skipped | None:

@@ -43,15 +43,19 @@ class Mosaic:
         return len(self.corners)
 
     def sample(self, slide: Slide, number: int) -> Sample:
-        """One field, prepared as a field that is read alone: at its scale, without a label.
+        """One field, prepared as one that is read alone, without a label; beyond the slide is padding.
 
         Raises:
             ImageReadError: this part of the slide is damaged.
         """
         x, y = self.corners[number].tolist()
         rgb = slide.read(x, y, size=self.size, um=self.um)
-        image = torch.from_numpy(rgb).permute(2, 0, 1).float() / 255
-        valid = torch.ones(self.size, dtype=torch.bool)
+        left, top = self.frame.point(x, y)
+        box = self.frame.box(0, 0, slide.width, slide.height)
+        columns, rows = torch.arange(self.size[1]) + left + 0.5, torch.arange(self.size[0]) + top + 0.5
+        across, down = (columns > box[0]) & (columns < box[2]), (rows > box[1]) & (rows < box[3])
+        valid = down[:, None] & across
+        image = torch.from_numpy(rgb).permute(2, 0, 1).float() / 255 * valid
         return Sample(image, valid, torch.full(self.size, torch.nan))
 
     def joined(self, values: dict[int, Float[np.ndarray, "rows cols"]]) -> Float[np.ndarray, "r c"]:
@@ -68,7 +72,7 @@ def mosaic(slide: Slide, tissue: Tissue, settings: PathologySettings, *, multipl
     """Cover a slide with fields as a run reads them; those with little tissue are left out.
 
     The fields lie evenly around the middle of ``slide.bounds`` and reach over its edges, so that no tissue
-    is left out; what lies beyond is glass.
+    is left out; what lies beyond is padding.
 
     Args:
         slide: any slide.
