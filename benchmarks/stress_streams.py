@@ -59,7 +59,10 @@ WAYS = [("online", 1), ("online", 2), ("online", 16), ("calibrate", 16)]
 ORDERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "shuffled": lambda truth: np.random.default_rng(1).permutation(len(truth)),
     "sorted": lambda truth: np.argsort(truth, kind="stable"),
+    "reversed": lambda truth: np.argsort(-truth, kind="stable"),
 }
+"""Of cases by label; sorted has the benign first. Which of the two hurts depends on where scores drift."""
+
 SETUP = ("run", "modality", "shift", "cases", "rate", "mode", "size", "order", "method", "guard")
 """What a stream is known by in the file."""
 
@@ -116,6 +119,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=[m for m in ADAPTATIONS if m != "none"])
     parser.add_argument("--shifts", nargs="+", default=list(SHIFTS))
     parser.add_argument("--modes", nargs="+", default=["online", "calibrate"])
+    parser.add_argument("--orders", nargs="+", choices=tuple(ORDERS), default=["shuffled", "sorted"])
     parser.add_argument("--modality", choices=("mammogram", "pathology"), default=None)
     parser.add_argument("--rate", type=float, default=None, help="in place of each method's own")
     args = parser.parse_args()
@@ -164,7 +168,7 @@ def stress(run: Run, args: argparse.Namespace) -> None:
     numbers = [*style_numbers(STYLED), *([HIDDEN] if hidden else [])]
     named = {"run": run.folder.name, "modality": kind, "cases": args.cases, "rate": args.rate}
     for shift in args.shifts:
-        setups = [named | {"shift": shift} | way for way in ways(args.methods, args.modes)]
+        setups = [named | {"shift": shift} | way for way in ways(args)]
         wanted = [one for one in setups if tuple(one[name] for name in SETUP) not in done]
         if wanted:
             cases = [
@@ -176,10 +180,10 @@ def stress(run: Run, args: argparse.Namespace) -> None:
                     print(json.dumps(line), file=file, flush=True)
 
 
-def ways(methods: Sequence[str], modes: Sequence[str]) -> Iterator[Setup]:
+def ways(args: argparse.Namespace) -> Iterator[Setup]:
     """How the images of a shift are streamed; those that share batches follow each other."""
-    for (mode, size), order in itertools.product((way for way in WAYS if way[0] in modes), ORDERS):
-        for method, guard in itertools.product(methods, (True, False)):
+    for (mode, size), order in itertools.product((way for way in WAYS if way[0] in args.modes), args.orders):
+        for method, guard in itertools.product(args.methods, (True, False)):
             yield {"mode": mode, "size": size, "order": order, "method": method, "guard": guard}
 
 
