@@ -103,14 +103,14 @@ def pointing(study: Path, site: str, method: str) -> dict[str, float | None]:
 def table(rows: list[Row]) -> str:
     """A row for each site and method."""
     head = ["site left out", "method", "tiles", "whole films", "tiles minus whole", "p"]
-    head += ["pointing of the lesion map: tiles", "whole", "chance"]
+    head += ["pointing of the lesion map (chance): tiles", "whole"]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     for r in rows:
         gap = r["difference"]
         cells = [f"{r['site']}, {r['films']} films", f"`{r['method']}`", shown(r["tiles"]), shown(r["whole"])]
-        cells += [f"{gap['value']:+.2f} [{gap['low']:+.2f}, {gap['high']:+.2f}]", f"{gap['p']:.2f}"]
-        cells += [told(r["tiles"]["pointing_lesion"]), told(r["whole"]["pointing_lesion"])]
-        lines.append("| " + " | ".join([*cells, told(r["tiles"]["pointing_chance"])]) + " |")
+        cells += [f"{gap['value']:+.2f} [{gap['low']:+.2f}, {gap['high']:+.2f}]", f"{gap['p']:.3f}"]
+        cells += [pointed(r[name]) for name in READINGS]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -119,9 +119,11 @@ def shown(interval: Row) -> str:
     return f"{interval['value']:.2f} [{interval['low']:.2f}, {interval['high']:.2f}]"
 
 
-def told(value: float | None) -> str:
-    """Two digits, or a dash."""
-    return "-" if value is None else f"{value:.2f}"
+def pointed(row: Row) -> str:
+    """Share of lesions that the map's peak lies in, with chance; a dash where the map was not taught."""
+    if row["pointing_lesion"] is None:
+        return "-"
+    return f"{row['pointing_lesion']:.2f} ({row['pointing_chance']:.2f})"
 
 
 if __name__ == "__main__":
