@@ -109,4 +109,4 @@ def test_a_reference_case_of_such_a_file_can_be_drawn(tmp_path):
     record = Known("a", str(path), "patient", "site", 1.0, 0, 0).record("mammogram")
     assert read_header(record.path, assume_mg=assumes_mg(record)).width == 64
     patch = Patch("1", (0.0, 0.0, 64.0, 64.0), 1.0, (0, 0), whose="site", path=str(path))
-    assert len(np.unique(_tile(patch, Album({}, {})))) > 1
+    assert len(np.unique(_tile(patch, Album({}, {}, {})))) > 1
