@@ -33,7 +33,7 @@ from mammopath.prepare.mosaic import Mosaic, mosaic
 from mammopath.prepare.tissue import Tissue, find_tissue
 from mammopath.settings import PathologySettings
 from mammopath.types import Spacing
-from slide_cases import damage
+from slide_cases import damage, huge_slide, smooth, tiled
 
 SIDE, UM = 1024, 0.5
 
@@ -191,6 +191,20 @@ def test_a_slide_of_glass_is_not_used_and_the_rest_of_the_case_is(
     assert {i.record.modality for i in said.images} == {"mammogram"}
     with pytest.raises(DataError, match="no tissue"):
         scaled(case_of_files([], [glass], "p"))
+
+
+def test_a_slide_without_spacing_or_too_large_for_a_picture_says_what_to_do(
+    eager: Predictor, scaled: Predictor, tmp_path: Path
+) -> None:
+    unknown = tiled(tmp_path / "unknown.tif", smooth(222, 300), "jpeg444", um=1000.0)  # as libvips writes it
+    with pytest.raises(DataError, match="tell it with --spacing-um"):
+        scaled(case_of_files([], [unknown], "p"))
+    told = case_of_files([], [unknown], "p", spacing={"pathology": Spacing.square(UM)})
+    with pytest.raises(DataError, match="no tissue"):  # it is opened now, and shows none
+        scaled(told)
+    huge = huge_slide(tmp_path / "huge.tif", 20_000)
+    with pytest.raises(DataError, match=r"prepare\.pathology\.um.*slides predict"):
+        eager(case_of_files([], [huge], "p"))
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="only Linux lists the files of a process")

@@ -1,6 +1,6 @@
 """The files of a case as the network takes them: prepared images, opened slides, and what is not used."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mammopath.case.scan import WholeSlide
@@ -14,7 +14,12 @@ from mammopath.prepare.tissue import find_tissue
 from mammopath.runs import Run
 from mammopath.types import Record, Skipped
 
-_NO_SPACING = "tell it with --spacing-um, or in the manifest"
+_OF_SLIDES: Mapping[str, str] = {
+    "geometry": "tell it with --spacing-um, or in the manifest",
+    "too_large": "a slide is read in fields where the run's have a scale (prepare.pathology.um);"
+    " `mammopath slides predict` reads it by patches with a run of `mammopath slides train`",
+}
+"""What to do about tissue that cannot be read, by the code of the error."""
 
 Read = tuple[Record, Prepared]
 """A record of the case, and its prepared image."""
@@ -57,7 +62,7 @@ def read_case(case: Case, run: Run) -> Files:
 
 def not_read(record: Record, error: ImageReadError) -> Skipped:
     """A file of a case that cannot be used, and what to do about it."""
-    hint = _NO_SPACING if error.code == "geometry" and record.modality == "pathology" else error.hint
+    hint = _OF_SLIDES.get(error.code, error.hint) if record.modality == "pathology" else error.hint
     return Skipped(record.image_id, error.code, f"{error.why}; {hint}" if hint else error.why)
 
 
