@@ -20,7 +20,7 @@ import torch
 
 from mammopath.audit.pairs import Person, hit_table, summary
 from mammopath.bench import Bench, prepare_bench
-from mammopath.case.links import By
+from mammopath.case.links import BY
 from mammopath.case.values import plain
 from mammopath.cohort.loader import Pick, label_table
 from mammopath.cohort.splits import fold
@@ -63,7 +63,6 @@ SETTINGS: dict[str, Any] = {
     "for_prediction": False,
     "workers": 1,
 }
-WAYS: tuple[By, ...] = ("relevance", "attention")
 
 
 def main() -> None:
@@ -107,7 +106,7 @@ def judged(
     own fold kept from it.
     """
     rows = []
-    for where, by in itertools.product((HELD_OUT, KNOWN), WAYS):
+    for where, by in itertools.product((HELD_OUT, KNOWN), BY):
         names: list[str] = []
         tables = []
         for settings, network in networks.values():

@@ -11,7 +11,7 @@ from mammopath.audit.figures import MapFigures, figures
 from mammopath.audit.pairs import LEAST, LinkFigures, link_figures, people
 from mammopath.audit.shuffled import shuffled
 from mammopath.audit.subjects import subjects
-from mammopath.case.links import By
+from mammopath.case.links import BY
 from mammopath.case.values import plain
 from mammopath.case.verdicts import FILE
 from mammopath.cohort import manifest as table_of
@@ -141,8 +141,7 @@ def audit_links(run: Run, records: Sequence[Record], *, most: int) -> tuple[Link
     persons = people(run.network, records, run.settings, most=most)
     if sum(p.annotated for p in persons) < LEAST:
         return ()
-    ways: tuple[By, ...] = ("relevance", "attention")
-    return tuple(link_figures(run.network, persons, by=by) for by in ways)
+    return tuple(link_figures(run.network, persons, by=by) for by in BY)
 
 
 def training_sites(run: Run, records: Sequence[Record]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mammopath.case.evidence import Evidence
-from mammopath.case.links import By
+from mammopath.case.links import BY, By
 from mammopath.case.scores import Validation
 from mammopath.confidence import Confidence, Settled
 from mammopath.maps.methods import CHEAP, METHODS
@@ -14,8 +14,6 @@ from mammopath.prepare.sample import prepare_fingerprint
 from mammopath.runs import Run, trained, versions
 from mammopath.settings import Unit
 from mammopath.types import Modality
-
-BY: tuple[By, ...] = ("relevance", "attention")
 
 
 @dataclass(frozen=True)

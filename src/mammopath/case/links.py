@@ -26,6 +26,9 @@ TOP = 5
 
 By = Literal["relevance", "attention"]
 
+BY: tuple[By, ...] = ("relevance", "attention")
+"""What links within a patient can be made of."""
+
 OWN, REFERENCE = "this patient", "reference case, not this patient"
 
 Cell = tuple[str, int, int]

@@ -16,7 +16,7 @@ from mammopath.errors import ImageReadError
 from mammopath.images.read import assumes_mg, read_image
 from mammopath.images.slide import open_slide
 from mammopath.maps.overlay import LONGEST, Picture, crop, overlay, picture
-from mammopath.maps.values import AttentionMap, Box
+from mammopath.maps.values import Box
 from mammopath.prepare.overview import framed
 from mammopath.types import Spacing
 
@@ -131,13 +131,13 @@ def _views(
             (k, i) for k, i in enumerate(prediction.images, start=1) if i.record.image_id == name
         )
         small = kept.pictures[name]
-        drawn = Image.fromarray(overlay(guide(seen), small))
+        drawn = Image.fromarray(overlay(seen.guide, small))
         scale = min((room - 12) / drawn.width, VIEW / drawn.height)
         drawn = drawn.resize((round(drawn.width * scale), round(drawn.height * scale)))
         left = 12 + number * room
         page.paste(drawn, (left, HEAD))
         _text(draw, (left, 10), f"{place}. {mark_of(seen)}", 16, INK)
-        _text(draw, (left, 32), f"{guide(seen).method} map", 13, QUIET)
+        _text(draw, (left, 32), f"{seen.guide.method} map", 13, QUIET)
         found[name] = (float(left), float(HEAD), scale * small.frame.scale_x, drawn.height)
     return found
 
@@ -145,11 +145,6 @@ def _views(
 def mark_of(seen: SeenImage) -> str:
     """What an image is called on pictures: side and view, or that it is tissue."""
     return seen.mark if seen.record.modality == "mammogram" else "tissue"
-
-
-def guide(seen: SeenImage) -> AttentionMap:
-    """The map that findings come from, or the attention where there is no lesion map."""
-    return seen.maps.get("lesion") or seen.maps["attention"]
 
 
 def _region(

@@ -259,9 +259,8 @@ class Predictor(Knowledge):
 
 
 def _whole(seen: SeenImage) -> Piece:
-    guide = seen.maps.get("lesion") or seen.maps["attention"]
-    rows, columns = guide.values.shape
-    return Piece(guide, (0, 0), (rows, columns))
+    rows, columns = seen.guide.values.shape
+    return Piece(seen.guide, (0, 0), (rows, columns))
 
 
 def _fields(seen: SeenImage, one: Scan) -> list[Piece]:

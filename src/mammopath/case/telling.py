@@ -55,11 +55,10 @@ def slide(known: Knowledge, one: Scan, seen: Glance, places: Sequence[int]) -> S
         places: theirs in it.
     """
     record, mosaic, opened = one.whole.record, one.whole.mosaic, one.whole.slide
-    drawn = {n: seen.maps(place, known.methods()) for n, place in zip(one.told, places, strict=True)}
-    values = {
-        name: one.maps[name] if name in one.maps else mosaic.joined({n: m[name] for n, m in drawn.items()})
-        for name in known.methods()
-    }
+    costly = [name for name in known.methods() if name not in one.maps]
+    drawn = {n: seen.maps(place, costly) for n, place in zip(one.told, places, strict=True)}
+    values = {name: own for name, own in one.maps.items() if name in known.methods()}
+    values |= {name: mosaic.joined({n: maps[name] for n, maps in drawn.items()}) for name in costly}
     settled = known.settled(record.modality, SETTLED_AS["slide"])
     score = answered("slide", record.image_id, record.modality, one.pooled, settled, one.familiar)
     maps = _maps(known, record, values, mosaic.frame, size=(opened.height, opened.width))

@@ -192,6 +192,11 @@ class SeenImage:
         side = " ".join(part for part in (self.record.laterality, self.record.view) if part)
         return side or self.record.path.name
 
+    @property
+    def guide(self) -> AttentionMap:
+        """The map that findings come from, or the attention where there is no lesion map."""
+        return self.maps.get("lesion") or self.maps["attention"]
+
 
 @dataclass(frozen=True)
 class Prediction:

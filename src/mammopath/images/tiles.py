@@ -2,7 +2,7 @@
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from mammopath.errors import ImageReadError
 from mammopath.images.guard import decoding
 from mammopath.images.slide_openslide import OpenSlideReader
 from mammopath.images.slide_reader import Box, Found, Level
-from mammopath.images.tile_pixels import JPEG, YCC, Tile, decoder
+from mammopath.images.tile_pixels import JPEG, YCC, Decoder, Tile, decoder
 
 PADDED = "philips"
 """Format of CAMELYON16 and CAMELYON17: pages are filled up to whole tiles, and tiles of bare glass have no
@@ -53,7 +53,7 @@ class TiledPage:
     across: int
     offsets: tuple[int, ...]
     counts: tuple[int, ...]
-    decode: Callable[[bytes, int], Tile]
+    decode: Decoder
     jpeg: bool
 
 
