@@ -169,6 +169,7 @@ def _scale_bar(draw: ImageDraw.ImageDraw, seen: Picture, height: int) -> None:
     wanted = per_pixel * seen.pixels.shape[1] / 4
     um = max(u * 10**p for p in range(7) for u in (1, 2, 5) if u * 10**p <= max(wanted, 1))
     length = um / per_pixel
+    draw.line((8, height - 10, 12 + length, height - 10), fill=PAPER, width=8)  # seen on glass, too
     draw.line((10, height - 10, 10 + length, height - 10), fill=INK, width=4)
     _write(draw, (10, height - 32), f"{um / 1000:g} mm" if um >= 1000 else f"{um:g} um", size=14)
 
