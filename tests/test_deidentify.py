@@ -1,6 +1,7 @@
 """De-identified mammograms: nothing of the patient is left, pixels and geometry are as before."""
 
 import io
+import re
 
 import imagecodecs
 import numpy as np
@@ -205,8 +206,9 @@ def test_a_table_goes_with_the_images(tmp_path):
     assert "row 4 (annotation): no image" in result.output
     assert "row 5 (annotation): column attr_age still tells" in result.output
     text = (tmp_path / "out" / "exams.csv").read_text()
+    told = re.sub(r"2\.25\.\d+|\b[A-Z][0-9a-f]{16}\b", "", text)  # random pseudonyms hold any four digits
     for secret in ("4711", "A1", "DOE", "2024", "2021", "North", "MG1", "1.2.7"):
-        assert secret not in text
+        assert secret not in told
     assert text.startswith(
         "patient,study,side,label,birads,pair,attr_age,attr_visit,attr_institution,attr_station\n"
     )
